@@ -1,0 +1,1 @@
+"""The family's chat templates, and the vLLM renderer that keeps them exact and safe."""

@@ -1,0 +1,20 @@
+"""Plain progress lines for people, on stderr, so that stdout stays free for results."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def log(message: str) -> None:
+    """Print one line to stderr at once."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(message: str) -> Iterator[None]:
+    """Say what is being done, and after it how many seconds it took."""
+    started = time.monotonic()
+    log(f"{message} …")
+    yield
+    log(f"{message}: {time.monotonic() - started:.1f} s")
