@@ -1,14 +1,17 @@
-"""Small stand-ins for the XuanYuan family: tokenizers of every kind that its checkpoints come with, and a scaled-down XuanYuan-6B.
+"""Small stand-ins for the XuanYuan family: tokenizers of every kind its checkpoints come with, and a scaled-down 6B.
 
-How `AutoTokenizer` of transformers 5.24 loads a folder (it ignores `use_fast`: the backend is always the `tokenizers` library; read in
-`models/auto/tokenization_auto.py`, `tokenization_utils_tokenizers.py` and `models/llama/tokenization_llama.py`, and checked by `test_family.py`):
+How `AutoTokenizer` of transformers 5.24 loads a folder. It ignores `use_fast`: the backend is always the `tokenizers`
+library. Read in its `models/auto/tokenization_auto.py`, `tokenization_utils_tokenizers.py` and
+`models/llama/tokenization_llama.py`, and checked by `test_family.py`:
 
-- `tokenizer_class` is `LlamaTokenizer` or `LlamaTokenizerFast`: class `LlamaTokenizer`. It takes vocabulary, merges and post-processor from
-  tokenizer.json, or makes them from tokenizer.model where there is none, and builds the rest itself: whatever normalizer and pre-tokenizer tokenizer.json
-  has is dropped for Metaspace, with `prepend_scheme` "always" if the config says `legacy: true`, else "first".
+- `tokenizer_class` is `LlamaTokenizer` or `LlamaTokenizerFast`: class `LlamaTokenizer`. It takes vocabulary, merges and
+  post-processor from tokenizer.json, or makes them from tokenizer.model where there is none, and builds the rest
+  itself: whatever normalizer and pre-tokenizer tokenizer.json has is dropped for Metaspace, with `prepend_scheme`
+  "always" if the config says `legacy: true`, else "first". Metaspace adds no space before text that starts with one.
 - `tokenizer_class` is `PreTrainedTokenizerFast` or `TokenizersBackend`: tokenizer.json as it is.
-- No `tokenizer_class`: the generic class, since `llama` has no entry in the model-to-tokenizer table. With only a tokenizer.model it is built from
-  the SentencePiece settings, with a prefix space after every special token, and needs a config.json that says `model_type`.
+- No `tokenizer_class`: the generic class, since `llama` is not in the table from model types to tokenizers. With only a
+  tokenizer.model it is built from the SentencePiece settings, with a space after every special token, also before
+  text that starts with one. It needs a config.json that says `model_type`.
 """
 
 import io
@@ -32,9 +35,9 @@ TOKENIZER_CLASSES: dict[TokenizerKind, str | None] = {
 
 @cache
 def sentencepiece_model(vocab_size: int = VOCAB_SIZE) -> bytes:
-    """A SentencePiece BPE model with byte fallback, trained on the corpus as LLaMA's was: `<unk>` 0, `<s>` 1, `</s>` 2, bytes from 3.
+    """A SentencePiece BPE model with byte fallback, with LLaMA's settings: `<unk>` 0, `<s>` 1, `</s>` 2, bytes from 3.
 
-    The corpus yields about 11,400 pieces. The ids from there up to `vocab_size` are unused pieces, which no text becomes.
+    The corpus yields about 11,400 pieces. The ids from there up to `vocab_size` are unused pieces: no text becomes one.
     """
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
@@ -66,12 +69,15 @@ def sentencepiece_model(vocab_size: int = VOCAB_SIZE) -> bytes:
 def make_tokenizer(folder: Path, kind: TokenizerKind = "metaspace-first", *, vocab_size: int = VOCAB_SIZE) -> Path:
     """Write a tokenizer into `folder`, and a minimal config.json if it has none. Returns `folder`.
 
-    All kinds share one vocabulary and put `<s>` first; they differ in files and class (see the top of this file), and so in where a space is prepended:
+    All kinds share one vocabulary and put `<s>` first. They differ in files and class (see the top of this file), and so
+    in where a space is prepended:
 
-    - "metaspace-first": a fast tokenizer.json, a space before the text only, not after special tokens.
-    - "legacy-prepend": the old conversion, normalizer Prepend and Replace and no pre-tokenizer: a space after every special token too.
-    - "llama2": as LLaMA-2 ships its slow one, tokenizer.model alone with `legacy: true`: a space after every special token too.
-    - "sentencepiece": tokenizer.model alone and no class named.
+    - "metaspace-first": a fast tokenizer.json; a space before the text unless it has one, none after special tokens.
+    - "legacy-prepend": the old conversion (normalizers Prepend and Replace, no pre-tokenizer) and the generic fast class;
+      a space before the text and after every special token, always.
+    - "llama2": as LLaMA-2's slow one, tokenizer.model alone and `legacy: true`; a space before the text and after every
+      special token, unless the text there has one.
+    - "sentencepiece": tokenizer.model alone and no class named; spaces as in "legacy-prepend".
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(sentencepiece_model(vocab_size))
