@@ -1,0 +1,1 @@
+"""One file a command of `xuanyuan`: its arguments and what it runs."""
