@@ -123,7 +123,7 @@ def _card(name: str, memory: int, available: int, compute: str) -> Gpu:
 
 
 def _visible(cards: Mapping[str, tuple[str, Gpu]], wanted: str | None) -> tuple[Gpu, ...]:
-    """CUDA_VISIBLE_DEVICES: indices or beginnings of UUIDs; from the first unknown one on all are hidden (CUDA's rule)."""
+    """CUDA_VISIBLE_DEVICES: indices or beginnings of UUIDs; the first unknown one hides all after it (CUDA's rule)."""
     if wanted is None:
         return tuple(gpu for _, gpu in cards.values())
     chosen: list[Gpu] = []
