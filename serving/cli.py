@@ -1,0 +1,86 @@
+"""The command line: find the command, parse its arguments, and turn every expected failure into one line and an exit code."""
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from serving import __version__
+from serving.errors import EXIT_CONFIGURATION, ServingError, near
+
+# Each is a module of serving.commands with add_arguments(parser) and run(args). Only the one asked for is imported.
+COMMANDS = {
+    "serve": "start the server",
+    "chat": "talk to a running server in the terminal",
+    "plan": "what fits on which hardware, as flags and Helm values",
+    "models": "the checkpoints known by name",
+    "doctor": "check this box and the installation",
+    "config": "every setting with its value and where it came from",
+    "keys": "make, list, revoke and rotate API keys",
+    "render": "show the prompt and its tokens for a conversation",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes no abbreviations and offers the near name of an unknown flag."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and leave with the exit code for bad configuration."""
+        unknown = message.removeprefix("unrecognized arguments: ") if message.startswith("unrecognized") else ""
+        hint = near(unknown.split("=")[0].split()[0], list(self._option_string_actions)) if unknown else ""
+        self.exit(EXIT_CONFIGURATION, f"{self.prog}: {message}{hint}; see {self.prog} --help\n")
+
+
+def usage() -> str:
+    """The help of `xuanyuan` itself."""
+    rows = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    return f"usage: xuanyuan COMMAND …\n\nServe the XuanYuan-6B family of Chinese finance LLMs.\n\n{rows}\n\nxuanyuan COMMAND --help says more."
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        print(f"xuanyuan {__version__}")
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        print(f"xuanyuan: no command {name!r}{near(name, list(COMMANDS))}; see xuanyuan --help", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    command = importlib.import_module(f"serving.commands.{name}")
+    parser = Parser(prog=f"xuanyuan {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_arguments(parser)
+    ours, passed = split(rest)
+    args = parser.parse_args(ours)
+    args.passed = passed
+    result: int = command.run(args)
+    return result
+
+
+def split(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before a lone `--`, and those after it, which go to vLLM."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except ServingError as error:
+        print(f"xuanyuan: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output went away (`xuanyuan models | head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

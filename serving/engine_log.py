@@ -1,0 +1,96 @@
+"""Where the engine's words go: all of them to a file, errors also to the console, one line each and without stack traces."""
+
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serving.log import log
+
+# The last line of a Python traceback.
+EXCEPTION_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception)\b.*", re.MULTILINE)
+# These say that something failed, not what.
+NOT_A_CAUSE = ("Engine core initialization failed", "EngineCore failed", "cancelled")
+PROGRESS_SECONDS = 10.0
+
+
+class OneLine(logging.Formatter):
+    """The first line of a message, without the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line for the console."""
+        lines = record.getMessage().strip().splitlines()
+        return f"engine: {lines[0] if lines else ''}"
+
+
+class EngineLog:
+    """The log of one run. `path` None: everything goes to the console as vLLM writes it."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
+        self.file = self.path.open("a", encoding="utf-8", buffering=1) if self.path else None
+
+    @property
+    def where(self) -> str:
+        """A hint where to read more, or ''."""
+        return f"\n  The engine's whole log: {self.path}" if self.path else ""
+
+    def attach(self, logger: logging.Logger) -> None:
+        """Send vLLM's log to the file, and its errors to the console."""
+        if self.file is None:
+            return
+        whole = logging.StreamHandler(self.file)
+        whole.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"))
+        errors = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1))
+        errors.setFormatter(OneLine())
+        errors.setLevel(logging.ERROR)
+        logger.handlers = [whole, errors]
+
+    def child_started(self) -> None:
+        """In a child that was just forked: keep the terminal's Ctrl-C from it, and its raw output off the console.
+
+        The launcher alone answers signals; a worker that got the terminal's Ctrl-C would drop the requests in flight.
+        """
+        os.setpgid(0, 0)
+        if self.file is not None:
+            os.dup2(self.file.fileno(), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            os.dup2(self.file.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
+
+    def root_cause(self) -> str:
+        """The first exception in the log that says what went wrong, or ''."""
+        if self.path is None:
+            return ""
+        lines = EXCEPTION_LINE.findall(self.path.read_text(encoding="utf-8", errors="replace"))
+        return next((line for line in lines if not any(phrase in line for phrase in NOT_A_CAUSE)), "")
+
+    @contextmanager
+    def progress(self) -> Iterator[None]:
+        """While the engine starts, say every ten seconds what it last wrote."""
+        done = threading.Event()
+
+        def report() -> None:
+            started = time.monotonic()
+            while not done.wait(PROGRESS_SECONDS):
+                log(f"  {time.monotonic() - started:.0f} s: {self.last_line()}")
+
+        thread = threading.Thread(target=report, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def last_line(self) -> str:
+        """The newest line of the log, cut to a terminal's width."""
+        if self.path is None:
+            return "still starting"
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "still starting")[:160]

@@ -1,0 +1,177 @@
+"""From a configuration to a running server: check everything that can be refused, then become the server.
+
+Everything here is light: no engine is imported before the configuration, the port, the checkpoint and the hardware are
+known to be good. The serving itself (`server.py`) needs libraries preloaded and variables set before Python starts, so this
+process replaces itself with it: one process, the same id, and a signal sent to it reaches the server.
+"""
+
+import dataclasses
+import errno
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from serving.catalog import CatalogEntry, load_catalog
+from serving.checkpoint import Checkpoint, read_checkpoint
+from serving.config import ServingConfig
+from serving.demo import cache_folder, demo_checkpoint
+from serving.engine import EngineSpec, engine_spec
+from serving.errors import ConfigError, StartError
+from serving.hardware import Hardware, detect
+from serving.hub import locate
+from serving.job import Job
+from serving.log import log
+from serving.native import find_preloads
+from serving.plan import Plan, make_plan
+
+DEFAULT_ON_GPU = "XuanYuan-6B-Chat"
+# What a user may have tuned by hand: his value stays. All else that we set is not negotiable.
+TUNING = ("VLLM_CPU_OMP_THREADS_BIND", "KMP_BLOCKTIME")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint that is sound and fits, and how the engine is to be started with it."""
+
+    config: ServingConfig
+    checkpoint: Checkpoint
+    plan: Plan
+    spec: EngineSpec
+
+
+def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
+    """Check the checkpoint and the hardware. `passed` goes to vLLM unchanged. Raises ConfigError (also its kinds)."""
+    hardware = detect(config.device)
+    path, entry, name = find_model(config, hardware)
+    checkpoint = read_checkpoint(
+        path,
+        entry=entry,
+        name=name,
+        template=config.template,
+        device=hardware.device,
+        allow_pickle=config.allow_pickle,
+    )
+    plan = make_plan(
+        checkpoint,
+        hardware,
+        max_model_len=config.max_model_len or None,
+        max_num_seqs=config.max_num_seqs or None,
+        gpu_memory_utilization=config.gpu_memory_utilization or None,
+        kv_cache_memory=config.kv_cache_memory_bytes or None,
+        tensor_parallel_size=config.tensor_parallel_size or None,
+        pipeline_parallel_size=config.pipeline_parallel_size or None,
+        dtype=None if config.dtype == "auto" else config.dtype,
+    )
+    preloads = find_preloads() if hardware.device == "cpu" else ()
+    spec = engine_spec(config, checkpoint, plan, preloads=preloads, cpus=hardware.cpus, passed=passed)
+    return Prepared(config, checkpoint, plan, spec)
+
+
+def find_model(config: ServingConfig, hardware: Hardware) -> tuple[Path, CatalogEntry | None, str | None]:
+    """The folder to serve, its catalog row, and a name for it where the folder's own would not do."""
+    if config.model is None and hardware.device == "cpu":
+        return demo_checkpoint(config.demo_form), None, None
+    catalog = load_catalog(Path(config.catalog) if config.catalog else None)
+    path, entry = locate(config.model or DEFAULT_ON_GPU, catalog, hub=config.hub, revision=config.revision)
+    return path, entry, entry.name if entry else None
+
+
+def serve(config: ServingConfig, passed: tuple[str, ...], environ: Mapping[str, str]) -> NoReturn:
+    """Take the port, prepare, and become the server. Raises ServingError for whatever can be refused before."""
+    listening = take_port(config.host, config.port)
+    # Port 0 asks for any free one: from here on it has a number.
+    config = dataclasses.replace(config, port=listening.getsockname()[1])
+    prepared = prepare(config, passed)
+    job = Job(
+        args=prepared.spec.args,
+        socket_fd=listening.fileno(),
+        url=url(config),
+        banner=banner(prepared),
+        engine_log=engine_log(config),
+        start_timeout=config.start_timeout,
+        drain_timeout=config.drain_timeout,
+    )
+    become_server(job, prepared.spec.env, environ, listening)
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """A socket bound to host and port, not yet listening. Raises ConfigError for a bad host, StartError for a taken port."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ConfigError(f"host={host!r}: not an address of this machine: {error.strerror or error}") from None
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+        # Binding alone does not notice a server on the same port that asked for reuse; listening does.
+        listening.listen(0)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"port {port} on {host} is taken: stop what uses it, or choose another with --port") from None
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listening
+
+
+def engine_log(config: ServingConfig) -> str | None:
+    """The engine's log file, made empty; None: the console. Raises ConfigError when the user's own file cannot be written."""
+    if config.engine_log == "-":
+        return None
+    path = Path(config.engine_log) if config.engine_log else cache_folder() / "logs" / f"serve-{config.port}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+    except OSError as error:
+        if config.engine_log:
+            raise ConfigError(f"engine_log={config.engine_log!r}: cannot be written: {error.strerror}") from None
+        log(f"The engine's log goes to the console: {path} cannot be written ({error.strerror}).")
+        return None
+    return str(path)
+
+
+def url(config: ServingConfig) -> str:
+    """Where a client on this machine reaches the server."""
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "localhost") else config.host
+    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+
+
+def banner(prepared: Prepared) -> str:
+    """What is printed when the server is ready: the model, what it can hold, and a line that works when pasted."""
+    config, checkpoint, plan = prepared.config, prepared.checkpoint, prepared.plan
+    name = config.served_model_name or checkpoint.name
+    form = checkpoint.quantization.method if checkpoint.quantization else plan.dtype
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if config.keys_file else ""
+    return "\n".join(
+        [
+            f"  model    {name} ({form}, {plan.device})",
+            f"  context  {plan.max_model_len:,} tokens; up to {plan.max_num_seqs} requests at a time",
+            f"  try      {curl(url(config), name, checkpoint.template != 'none', key)}",
+            "  stop     Ctrl-C",
+        ]
+    )
+
+
+def curl(address: str, name: str, chat: bool, key: str) -> str:
+    """A command line that asks the server something."""
+    ask = '"messages": [{"role": "user", "content": "What is a stock?"}]' if chat else '"prompt": "A stock is"'
+    body = shlex.quote(f'{{"model": "{name}", {ask}, "max_tokens": 64}}')
+    route = "chat/completions" if chat else "completions"
+    return f"curl -s {address}/v1/{route} -H 'Content-Type: application/json'{key} -d {body}"
+
+
+def become_server(job: Job, env: Mapping[str, str], environ: Mapping[str, str], listening: socket.socket) -> NoReturn:
+    """Replace this process by the one that serves."""
+    os.set_inheritable(listening.fileno(), True)
+    kept = {name: environ[name] for name in TUNING if name in environ}
+    preload = ":".join(filter(None, (env.get("LD_PRELOAD"), environ.get("LD_PRELOAD"))))
+    merged = {**environ, **env, **kept, **({"LD_PRELOAD": preload} if preload else {})}
+    # vLLM and the tools it starts (ninja, g++) are looked for beside this Python.
+    merged["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), environ.get("PATH", os.defpath)))
+    sys.stdout.flush()
+    # -P: nothing in the folder where the user stands is imported by accident.
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "serving.server", job.to_json()], merged)

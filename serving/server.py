@@ -1,0 +1,235 @@
+"""The process that serves: vLLM's own engine and app, started, watched, drained and stopped.
+
+Start: import the engine, start its processes, build the app, open the port, say so. Serve until a signal or the engine's
+death. Stop: refuse new requests, let those in flight finish, stop the engine, leave nothing behind.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from serving.engine_log import EngineLog
+from serving.errors import EXIT_CONFIGURATION, EXIT_ENGINE_DIED, EXIT_STOPPED, ConfigError, ServingError, StartError
+from serving.guard import drain
+from serving.job import Job
+from serving.log import log, step
+
+if TYPE_CHECKING:
+    import uvicorn
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+ENGINE_POLL_SECONDS = 0.5
+
+
+class Stopped(BaseException):
+    """A signal asked to stop while the engine was still starting."""
+
+
+def main() -> None:
+    """Run the job on the command line and leave with its exit code."""
+    job = Job.from_json(sys.argv[1])
+    engine_log = EngineLog(job.engine_log)
+    try:
+        code = run(job, engine_log)
+    except Stopped:
+        log("Stopped before the server was ready.")
+        code = EXIT_STOPPED
+    except ServingError as error:
+        log(f"xuanyuan: {error}{engine_log.where}")
+        code = error.exit_code
+    finally:
+        end_children()
+    sys.stderr.flush()
+    # Threads of the engine's libraries may still run; there is nothing left to wait for.
+    os._exit(code)
+
+
+def run(job: Job, engine_log: EngineLog) -> int:
+    """Start, serve, stop. Returns the exit code. Raises StartError, ConfigError or Stopped."""
+    started = time.monotonic()
+    with interruptible(job.start_timeout), engine_log.progress():
+        with step("Importing the engine"):
+            args, vllm_config = configure(job.args, engine_log)
+        with step("Starting the engine"):
+            engine = start_engine(vllm_config, engine_log)
+    import uvloop
+
+    return uvloop.run(serve(job, args, engine, started))
+
+
+@contextmanager
+def interruptible(timeout: float) -> Iterator[None]:
+    """Let SIGTERM, Ctrl-C and a time limit end a start that is under way."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        raise StartError(f"start_timeout={timeout:g}: the engine was not ready after that many seconds")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
+    """vLLM's parsed arguments and its configuration. Raises ConfigError for what it refuses."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    engine_log.attach(logging.getLogger("vllm"))
+    try:
+        args = make_arg_parser(FlexibleArgumentParser(prog="vLLM")).parse_args(list(words))
+        validate_parsed_serve_args(args)
+        engine_args = AsyncEngineArgs.from_cli_args(args)
+        return args, engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    except SystemExit:
+        raise ConfigError("vLLM refused an argument given after --: its message is above") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"the engine refused its configuration: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """An error's text, short enough for one line. pydantic puts a title on the first line and the reason on the third."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) if lines else type(error).__name__
+
+
+def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
+    """Start the engine's processes. Raises StartError with the root cause.
+
+    On a CPU vLLM asks for `spawn`, so that engine core and worker each import everything again, one after the other. Forked
+    from this process they need no import at all: the first token came after 8.6 s instead of 20.0 (demo model, two cores).
+    """
+    from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    if current_platform.is_cpu():
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    os.register_at_fork(after_in_child=engine_log.child_started)
+    try:
+        return AsyncLLM.from_vllm_config(vllm_config=vllm_config, usage_context=UsageContext.OPENAI_API_SERVER)
+    except Exception as error:
+        raise StartError(f"the engine did not start: {engine_log.root_cause() or first_line(error)}") from None
+
+
+async def serve(job: Job, args: Any, engine: "AsyncLLM", started: float) -> int:
+    """Open the port, serve until told to stop or the engine dies, drain, and stop the engine. Returns the exit code."""
+    server = await build_server(args, engine)
+    signals = Signals(server, job.drain_timeout)
+    serving = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=job.socket_fd)]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    log(f"Ready after {time.monotonic() - started:.1f} s: {job.url}\n{job.banner}")
+    died = await watch(engine, server, serving)
+    await serving
+    engine.shutdown(timeout=0)
+    if died:
+        log("The engine died; its last words are in the log.")
+        return EXIT_ENGINE_DIED
+    log(f"Stopped{signals.summary}.")
+    return EXIT_STOPPED
+
+
+async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
+    """vLLM's app in a uvicorn server that leaves signals to us."""
+    import uvicorn
+    from vllm import envs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.launcher import NoSignalServer
+
+    tasks = await engine.get_supported_tasks()
+    app = build_app(args, tasks, engine.model_config)
+    await init_app_state(engine, app.state, args, tasks)
+    config = uvicorn.Config(
+        app,
+        log_level=args.uvicorn_log_level,
+        access_log=False,
+        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        ssl_keyfile=args.ssl_keyfile,
+        ssl_certfile=args.ssl_certfile,
+        ssl_ca_certs=args.ssl_ca_certs,
+        ssl_cert_reqs=args.ssl_cert_reqs,
+        server_header=False,
+        # Who is still connected after the drain is cut off.
+        timeout_graceful_shutdown=1,
+    )
+    server = NoSignalServer(config)
+    # vLLM's handlers reach for it when the engine is dead.
+    app.state.server = server
+    return server
+
+
+async def watch(engine: "AsyncLLM", server: "uvicorn.Server", serving: "asyncio.Task[None]") -> bool:
+    """Wait until serving ends; True if that was because the engine died."""
+    while not serving.done():
+        if engine.errored and not drain.draining():
+            # Open streams are told by the guard and by vLLM; give them the moment that takes.
+            server.should_exit = True
+            await asyncio.wait([serving], timeout=5)
+            return True
+        await asyncio.wait([serving], timeout=ENGINE_POLL_SECONDS)
+    return False
+
+
+class Signals:
+    """The first SIGTERM or Ctrl-C drains, the second ends at once."""
+
+    def __init__(self, server: "uvicorn.Server", drain_timeout: float) -> None:
+        self.server = server
+        self.drain_timeout = drain_timeout
+        self.summary = ""
+        self.task: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.received)
+
+    def received(self) -> None:
+        """Begin to drain, or cut it short."""
+        if self.task is None:
+            self.task = asyncio.create_task(self.drain())
+            return
+        self.summary = " at once; requests in flight were cut off"
+        self.server.should_exit = self.server.force_exit = True
+
+    async def drain(self) -> None:
+        """Refuse what is new, wait for what is in flight, then let the server end."""
+        drain.begin()
+        waiting = drain.in_flight()
+        if waiting:
+            log(f"Draining: {waiting} in flight, up to {self.drain_timeout:g} s. A second signal ends at once.")
+        deadline = time.monotonic() + self.drain_timeout
+        while drain.in_flight() and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        if left := drain.in_flight():
+            self.summary = f"; {left} still in flight after {self.drain_timeout:g} s were cut off"
+        self.server.should_exit = True
+
+
+def end_children() -> None:
+    """Kill whatever child is left, whoever started it: nothing may outlive the launcher."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        child.kill()
+    psutil.wait_procs(children, timeout=5)
+
+
+if __name__ == "__main__":
+    main()
