@@ -1,0 +1,25 @@
+"""Layer: no new request while the server drains; the others are counted, so that one can wait for them."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.guard.context import Context
+from serving.guard.refusal import Refusal
+
+
+class Draining:
+    """Refuses new requests while the server drains, and counts those in flight."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self.app = app
+        self.drain = context.drain
+        self.file = context.settings.drain_file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.drain.draining(self.file):
+            message = "This server is shutting down. Ask again: another one answers."
+            raise Refusal(503, "draining", message, headers={"retry-after": "1", "connection": "close"})
+        self.drain.enter()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.drain.leave()
