@@ -69,14 +69,14 @@ def sentencepiece_model(vocab_size: int = VOCAB_SIZE) -> bytes:
 def make_tokenizer(folder: Path, kind: TokenizerKind = "metaspace-first", *, vocab_size: int = VOCAB_SIZE) -> Path:
     """Write a tokenizer into `folder`, and a minimal config.json if it has none. Returns `folder`.
 
-    All kinds share one vocabulary and put `<s>` first. They differ in files and class (see the top of this file), and so
-    in where a space is prepended:
+    All kinds share one vocabulary and put `<s>` first. They differ in files and class (see the top of this file), and
+    so in where a space is prepended:
 
     - "metaspace-first": a fast tokenizer.json; a space before the text unless it has one, none after special tokens.
-    - "legacy-prepend": the old conversion (normalizers Prepend and Replace, no pre-tokenizer) and the generic fast class;
+    - "legacy-prepend": the old conversion (normalizers Prepend and Replace, no pre-tokenizer), the generic fast class;
       a space before the text and after every special token, always.
-    - "llama2": as LLaMA-2's slow one, tokenizer.model alone and `legacy: true`; a space before the text and after every
-      special token, unless the text there has one.
+    - "llama2": as LLaMA-2's slow one, tokenizer.model alone and `legacy: true`; a space before the text and after
+      every special token, unless the text there has one.
     - "sentencepiece": tokenizer.model alone and no class named; spaces as in "legacy-prepend".
     """
     folder.mkdir(parents=True, exist_ok=True)
