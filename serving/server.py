@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.engine_log import EngineLog
 from serving.errors import EXIT_CONFIGURATION, EXIT_ENGINE_DIED, EXIT_STOPPED, ConfigError, ServingError, StartError
-from serving.guard import drain
+from serving.guard.drain import PROCESS as DRAIN
 from serving.job import Job
 from serving.log import log, step
 
@@ -178,7 +178,7 @@ async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
 async def watch(engine: "AsyncLLM", server: "uvicorn.Server", serving: "asyncio.Task[None]") -> bool:
     """Wait until serving ends; True if that was because the engine died."""
     while not serving.done():
-        if engine.errored and not drain.draining():
+        if engine.errored and not DRAIN.begun:
             # Open streams are told by the guard and by vLLM; give them the moment that takes.
             server.should_exit = True
             await asyncio.wait([serving], timeout=5)
@@ -209,15 +209,14 @@ class Signals:
 
     async def drain(self) -> None:
         """Refuse what is new, wait for what is in flight, then let the server end."""
-        drain.begin()
-        waiting = drain.in_flight()
-        if waiting:
-            log(f"Draining: {waiting} in flight, up to {self.drain_timeout:g} s. A second signal ends at once.")
-        deadline = time.monotonic() + self.drain_timeout
-        while drain.in_flight() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        if left := drain.in_flight():
-            self.summary = f"; {left} still in flight after {self.drain_timeout:g} s were cut off"
+        DRAIN.begin()
+        if DRAIN.in_flight:
+            log(f"Draining: {DRAIN.in_flight} in flight, up to {self.drain_timeout:g} s. A second signal ends at once.")
+        try:
+            async with asyncio.timeout(self.drain_timeout):
+                await DRAIN.idle()
+        except TimeoutError:
+            self.summary = f"; {DRAIN.in_flight} still in flight after {self.drain_timeout:g} s were cut off"
         self.server.should_exit = True
 
 

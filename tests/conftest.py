@@ -1,0 +1,44 @@
+"""Servers and checkpoints that many tests share: each is made once a session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.demo import demo_checkpoint
+from tests.family import make_family_checkpoint
+from tests.server_process import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    """The demo checkpoint, from the user's cache."""
+    return demo_checkpoint("bf16")
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """XuanYuan-6B's architecture, scaled down, with random weights and a tokenizer like the family's."""
+    return make_family_checkpoint(tmp_path_factory.mktemp("family") / "XuanYuan-tiny-Chat")
+
+
+@pytest.fixture(scope="session")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`make serve` without a model: the demo in bf16."""
+    yield from running([], tmp_path_factory.mktemp("demo_server"))
+
+
+@pytest.fixture(scope="session")
+def family_server(family_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The tiny family checkpoint behind the family's 6b template."""
+    args = [str(family_checkpoint), "--template", "6b", "--dtype", "float32"]
+    yield from running(args, tmp_path_factory.mktemp("family_server"))
+
+
+def running(args: list[str], folder: Path) -> Iterator[ServerProcess]:
+    """A server for as long as the fixture lives."""
+    server = ServerProcess(args, folder)
+    try:
+        yield server.wait_ready()
+    finally:
+        server.stop()
