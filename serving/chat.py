@@ -1,6 +1,5 @@
 """A conversation with a running server: its history, one answer at a time, and the one-shot way of asking."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -119,13 +118,8 @@ def show(text: str) -> None:
 
 def once(server: Server, conversation: Conversation, question: str) -> int:
     """Ask one question: the answer alone on stdout, statistics on stderr. The exit code: 0, or 130 after Ctrl-C."""
-    try:
-        answer = ask(server, conversation, question, show)
-        show("\n" if answer.text else "")
-    except BrokenPipeError:
-        # Whoever read the answer (`| head`) has enough. At exit Python flushes stdout, and would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    answer = ask(server, conversation, question, show)
+    show("\n" if answer.text else "")
     if answer.error:
         raise answer.error
     log(paint(answer.statistics(), "dim", sys.stderr))

@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -19,7 +20,7 @@ class Terminal:
     def __init__(self, command: Sequence[str], environ: dict[str, str]) -> None:
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [command[0], "-c", LOGIN, *command], stdin=slave, stdout=slave, stderr=slave, env=environ
+            [sys.executable, "-c", LOGIN, *command], stdin=slave, stdout=slave, stderr=slave, env=environ
         )
         os.close(slave)
         self.seen = ""

@@ -22,7 +22,7 @@ from serving.terminal import has_colour, printable
 from tests.pty_terminal import CTRL_C, CTRL_D, UP, Terminal
 from tests.scripted_server import DONE, Reply, ScriptedServer, answer, event, running, usage
 
-COMMAND = [sys.executable, "-m", "serving.cli", "chat"]
+COMMAND = [str(Path(sys.executable).with_name("xuanyuan")), "chat"]
 CLEAN = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
 
 
