@@ -102,6 +102,34 @@ def make_tokenizer(folder: Path, kind: TokenizerKind = "metaspace-first", *, voc
     return folder
 
 
+def make_family_checkpoint(folder: Path, *, seed: int = 0, vocab_size: int = VOCAB_SIZE, layers: int = 30) -> Path:
+    """Write XuanYuan-6B scaled down into `folder`: random float16 weights and the "metaspace-first" tokenizer.
+
+    As in the original: 30 layers, as many KV heads as heads, vocabulary 39,438, untied output layer, 2,048 positions, no
+    chat template. Smaller: 4 heads of 32 (32 of 128 there). Not stated by the family's card, so chosen here: the
+    intermediate size (2.6875 x hidden, LLaMA-7B's ratio) and the rope base (the library's default).
+    """
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    make_tokenizer(folder, vocab_size=vocab_size)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_size=344,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=2048,
+        dtype="float16",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config).to(torch.float16)
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2)
+    model.save_pretrained(folder)
+    return folder
+
+
 def _write_fast_tokenizer(folder: Path, *, legacy: bool) -> None:
     """Convert the folder's tokenizer.model to a tokenizer.json, with Metaspace "first" or with the old normalizers."""
     from tokenizers import normalizers
