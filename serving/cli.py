@@ -54,7 +54,9 @@ def run(argv: list[str]) -> int:
         print(f"xuanyuan: no command {name!r}{near(name, list(COMMANDS))}; see xuanyuan --help", file=sys.stderr)
         return EXIT_CONFIGURATION
     command = importlib.import_module(f"serving.commands.{name}")
-    parser = Parser(prog=f"xuanyuan {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog=f"xuanyuan {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     command.add_arguments(parser)
     ours, passed = split(rest)
     args = parser.parse_args(ours)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chat_template.settings import CHOICES
 from serving.errors import ConfigError, near
 from serving.guard.settings import BOOLEANS, GuardSettings, environ_name, parse, setting
 
@@ -29,9 +30,7 @@ class ServingConfig(GuardSettings):
     hub: str = setting("huggingface", "where weights are downloaded from", choices=("huggingface", "modelscope"))
     revision: str | None = setting(None, "branch, tag or commit on the hub")
     allow_pickle: bool = setting(False, "also load weights that are Python pickles, which can run code")
-    demo_form: str = setting(
-        "bf16", "which form of the demo model", choices=("bf16", "gptq-4bit", "bnb-8bit", "base")
-    )
+    demo_form: str = setting("bf16", "which form of the demo model", choices=("bf16", "gptq-4bit", "bnb-8bit", "base"))
 
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8000, "port to listen on", least=0)
@@ -50,16 +49,20 @@ class ServingConfig(GuardSettings):
     template: str = setting(
         "auto",
         "prompt rules: the family's 6b, 13b or 70b, the checkpoint's own, or none (completion only)",
-        choices=("auto", "6b", "13b", "70b", "own", "none"),
+        choices=("auto", "own", *CHOICES["template"]),
     )
     system_role: str = setting(
-        "fold", "a system message where the family has none: fold it into the first turn, or reject", choices=("fold", "reject")
+        "fold",
+        "a system message where the family has none: fold it into the first turn, or reject",
+        choices=CHOICES["system_role"],
     )
     turn_forgery: str = setting(
-        "log", "text that imitates a turn (Human:, Assistant:)", choices=("log", "reject", "neutralize")
+        "log", "text that imitates a turn (Human:, Assistant:)", choices=CHOICES["turn_forgery"]
     )
     truncate_history: str = setting(
-        "never", "a conversation longer than the context: refuse it, or drop the oldest turns", choices=("never", "oldest")
+        "never",
+        "a conversation longer than the context: refuse it, or drop the oldest turns",
+        choices=CHOICES["truncate_history"],
     )
 
     def __post_init__(self) -> None:
@@ -103,7 +106,9 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     given = [name for name in environ if name.startswith("XUANYUAN_") and name not in OTHER_NAMES]
     for name in given:
         if name not in names:
-            raise ConfigError(f"environment variable {name} is not a setting{near(name, list(names))}; see `xuanyuan config`")
+            raise ConfigError(
+                f"environment variable {name} is not a setting{near(name, list(names))}; see `xuanyuan config`"
+            )
     return {names[name].name: parse(names[name], environ[name]) for name in given}
 
 
@@ -142,4 +147,6 @@ def to_environ(config: ServingConfig) -> dict[str, str]:
     """The XUANYUAN_<FIELD> variables that give `config` again; values that are defaults are left out."""
     words = {value: word for word, value in BOOLEANS.items() if word in ("true", "false")}
     changed = {name: getattr(config, name) for name, item in FIELDS.items() if getattr(config, name) != item.default}
-    return {environ_name(name): words[value] if isinstance(value, bool) else str(value) for name, value in changed.items()}
+    return {
+        environ_name(name): words[value] if isinstance(value, bool) else str(value) for name, value in changed.items()
+    }

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chat_template.settings import ChatSettings
 from serving.checkpoint import Checkpoint
 from serving.config import ServingConfig, to_environ
 from serving.plan import Plan
 
 GUARD = "serving.guard.Guard"
-OUR_TEMPLATES = ("6b", "13b", "70b", "none")
 
 
 @dataclass(frozen=True)
@@ -70,43 +70,52 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         ("--generation-config", "auto"),
         ("--override-generation-config", sampling(checkpoint)),
         *renderer(config, checkpoint),
+        # Added last, so outermost.
         ("--middleware", GUARD),
         # The guard counts tokens from the usage at a stream's end.
         ("--enable-force-include-usage", True),
         # Version and parallelism are nobody's business.
         ("--fingerprint-mode", "hash"),
         ("--disable-fastapi-docs", True),
+        # vLLM's default lets a script on any web page ask a server on this machine. The guard's `allowed_origins` decides.
+        ("--allowed-origins", "[]"),
         ("--disable-uvicorn-access-log", True),
         ("--uvicorn-log-level", "warning"),
         ("--shutdown-timeout", round(config.drain_timeout)),
     ]
 
 
-def sampling(checkpoint: Checkpoint) -> str | None:
+def sampling(checkpoint: Checkpoint) -> dict[str, float] | None:
     """The catalog's sampling as vLLM takes it. A ceiling on the answer's length is left to the client and the guard."""
     defaults = dict(checkpoint.entry.sampling) if checkpoint.entry else {}
     defaults.pop("max_tokens", None)
-    return json.dumps(defaults) if defaults else None
+    return defaults or None
 
 
 def renderer(config: ServingConfig, checkpoint: Checkpoint) -> list[tuple[str, object]]:
     """Our renderer for the family's prompts and for completion-only checkpoints; vLLM's for a checkpoint's own template."""
-    if checkpoint.template not in OUR_TEMPLATES:
+    if checkpoint.template == "own":
         return []
-    settings = {
-        "template": checkpoint.template,
-        "system_role": config.system_role,
-        "turn_forgery": config.turn_forgery,
-        "truncate_history": config.truncate_history,
-        "chat_checkpoint": checkpoint.entry.chat_checkpoint if checkpoint.entry else None,
-    }
-    return [("--tokenizer-mode", "xuanyuan"), ("--additional-config", json.dumps({"xuanyuan_chat": settings}))]
+    settings = ChatSettings.from_dict(
+        {
+            "template": checkpoint.template,
+            "system_role": config.system_role,
+            "turn_forgery": config.turn_forgery,
+            "truncate_history": config.truncate_history,
+            "chat_checkpoint": checkpoint.entry.chat_checkpoint if checkpoint.entry else None,
+        }
+    )
+    return [(f"--{name.replace('_', '-')}", value) for name, value in settings.engine_arguments().items()]
 
 
 def words(flag: str, value: object) -> list[str]:
-    """One row of the table as words of a command line."""
+    """One row of the table as words of a command line; a list repeats the flag, a dictionary is JSON."""
     if value is None:
         return []
+    if isinstance(value, list):
+        return [word for item in value for word in words(flag, item)]
+    if isinstance(value, dict):
+        return [flag, json.dumps(value)]
     return [flag] if value is True else [flag, str(value)]
 
 

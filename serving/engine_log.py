@@ -34,14 +34,17 @@ class EngineLog:
     def __init__(self, path: str | None) -> None:
         self.path = Path(path) if path else None
         self.file = self.path.open("a", encoding="utf-8", buffering=1) if self.path else None
+        if self.file is not None:
+            # What vLLM says while it is imported, before `attach`, is of no use to anybody.
+            os.environ["VLLM_LOGGING_LEVEL"] = "WARNING"
 
     @property
     def where(self) -> str:
         """A hint where to read more, or ''."""
         return f"\n  The engine's whole log: {self.path}" if self.path else ""
 
-    def attach(self, logger: logging.Logger) -> None:
-        """Send vLLM's log to the file, and its errors to the console."""
+    def attach(self) -> None:
+        """Send what vLLM and uvicorn log to the file, and vLLM's errors also to the console."""
         if self.file is None:
             return
         whole = logging.StreamHandler(self.file)
@@ -49,7 +52,11 @@ class EngineLog:
         errors = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1))
         errors.setFormatter(OneLine())
         errors.setLevel(logging.ERROR)
-        logger.handlers = [whole, errors]
+        for name, handlers in (("vllm", [whole, errors]), ("uvicorn", [whole])):
+            logger = logging.getLogger(name)
+            logger.handlers = list(handlers)
+            logger.propagate = False
+        logging.getLogger("vllm").setLevel(logging.INFO)
 
     def child_started(self) -> None:
         """In a child that was just forked: keep the terminal's Ctrl-C from it, and its raw output off the console.

@@ -19,7 +19,7 @@ from typing import NoReturn
 from serving.catalog import CatalogEntry, load_catalog
 from serving.checkpoint import Checkpoint, read_checkpoint
 from serving.config import ServingConfig
-from serving.demo import cache_folder, demo_checkpoint
+from serving.demo import default_cache, demo_checkpoint
 from serving.engine import EngineSpec, engine_spec
 from serving.errors import ConfigError, StartError
 from serving.hardware import Hardware, detect
@@ -30,6 +30,7 @@ from serving.native import find_preloads
 from serving.plan import Plan, make_plan
 
 DEFAULT_ON_GPU = "XuanYuan-6B-Chat"
+DEMO_NAME = "SmolLM2-135M-Instruct"
 # What a user may have tuned by hand: his value stays. All else that we set is not negotiable.
 TUNING = ("VLLM_CPU_OMP_THREADS_BIND", "KMP_BLOCKTIME")
 
@@ -75,7 +76,7 @@ def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
 def find_model(config: ServingConfig, hardware: Hardware) -> tuple[Path, CatalogEntry | None, str | None]:
     """The folder to serve, its catalog row, and a name for it where the folder's own would not do."""
     if config.model is None and hardware.device == "cpu":
-        return demo_checkpoint(config.demo_form), None, None
+        return demo_checkpoint(config.demo_form), None, DEMO_NAME
     catalog = load_catalog(Path(config.catalog) if config.catalog else None)
     path, entry = locate(config.model or DEFAULT_ON_GPU, catalog, hub=config.hub, revision=config.revision)
     return path, entry, entry.name if entry else None
@@ -113,7 +114,9 @@ def take_port(host: str, port: int) -> socket.socket:
         listening.listen(0)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StartError(f"port {port} on {host} is taken: stop what uses it, or choose another with --port") from None
+            raise StartError(
+                f"port {port} on {host} is taken: stop what uses it, or choose another with --port"
+            ) from None
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     return listening
 
@@ -122,7 +125,7 @@ def engine_log(config: ServingConfig) -> str | None:
     """The engine's log file, made empty; None: the console. Raises ConfigError when the user's own file cannot be written."""
     if config.engine_log == "-":
         return None
-    path = Path(config.engine_log) if config.engine_log else cache_folder() / "logs" / f"serve-{config.port}.log"
+    path = Path(config.engine_log) if config.engine_log else default_cache() / "logs" / f"serve-{config.port}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("", encoding="utf-8")

@@ -5,7 +5,6 @@ death. Stop: refuse new requests, let those in flight finish, stop the engine, l
 """
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -90,7 +89,7 @@ def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    engine_log.attach(logging.getLogger("vllm"))
+    engine_log.attach()
     try:
         args = make_arg_parser(FlexibleArgumentParser(prog="vLLM")).parse_args(list(words))
         validate_parsed_serve_args(args)
@@ -158,6 +157,8 @@ async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
     await init_app_state(engine, app.state, args, tasks)
     config = uvicorn.Config(
         app,
+        # The engine log has it all.
+        log_config=None,
         log_level=args.uvicorn_log_level,
         access_log=False,
         timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from serving.demo import demo_checkpoint
-from tests.family import make_family_checkpoint
 from tests.server_process import ServerProcess
 
 
@@ -19,6 +18,8 @@ def demo() -> Path:
 @pytest.fixture(scope="session")
 def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """XuanYuan-6B's architecture, scaled down, with random weights and a tokenizer like the family's."""
+    from tests.family import make_family_checkpoint
+
     return make_family_checkpoint(tmp_path_factory.mktemp("family") / "XuanYuan-tiny-Chat")
 
 

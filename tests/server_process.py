@@ -24,7 +24,12 @@ class ServerProcess:
         command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *args]
         with self.screen_file.open("w") as screen:
             self.process = subprocess.Popen(
-                command, stdout=screen, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, start_new_session=True
+                command,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=env,
+                start_new_session=True,
             )
         self.url = ""
         self.family: list[psutil.Process] = []
@@ -84,7 +89,9 @@ def dry_run(*args: str) -> dict[str, object]:
 
 def xuanyuan(*args: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
-    return subprocess.run([XUANYUAN, *args], capture_output=True, text=True, env=env, timeout=timeout, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [XUANYUAN, *args], capture_output=True, text=True, env=env, timeout=timeout, stdin=subprocess.DEVNULL
+    )
 
 
 def in_background(target: object, *args: object) -> threading.Thread:

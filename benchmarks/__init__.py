@@ -1,0 +1,1 @@
+"""Measurements of the server, each a command that prints what it found."""
