@@ -12,22 +12,23 @@ from chat_template.plain_text import PlainTextTokenizer
 from chat_template.settings import ChatSettings
 
 ANSWER_NEXT = Ending()
+USUAL_ANSWER = 256
+"""Tokens: what the family's examples ask for (max_new_tokens on the model cards)."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """In tokens: the context's size, the answer that the request asks for (at least 1), and what answers usually take.
+    """In tokens: the context's size, and the answer that the request asks for (at least 1).
 
-    The prompt must leave room for the answer asked for, and for the usual one while there are turns to drop.
+    The prompt must leave room for the answer asked for, and for a usual one while there are turns to drop.
     """
 
     context: int
     answer: int
-    usual_answer: int = 1
 
     def room(self, *, can_drop: bool) -> int:
         """How long the prompt may be."""
-        return self.context - (max(self.answer, self.usual_answer) if can_drop else self.answer)
+        return self.context - (max(self.answer, USUAL_ANSWER) if can_drop else self.answer)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,6 @@ class FamilyRenderer(HfRenderer):  # type: ignore[misc]
         if self._settings.template != "none":
             self._encoder = ConversationEncoder(tokenizer, self._settings)
             check_encoder(self._encoder, tokenizer, self._settings)
-        # What vLLM gives an answer whose request does not say.
-        self._usual_answer: int = self.model_config.get_diff_sampling_param().get("max_tokens", 1)
         self._render_async = make_async(self._render, executor=self._executor)
 
     def render_messages(
@@ -102,7 +100,7 @@ class FamilyRenderer(HfRenderer):  # type: ignore[misc]
             # No limit: the tokenize route. A request's own cut: vLLM makes it, on the ids.
             if params.max_total_tokens is None or params.truncate_prompt_tokens is not None:
                 return self._encoder.encode(question.conversation, question.ending)
-            budget = Budget(params.max_total_tokens, params.max_output_tokens or 1, self._usual_answer)
+            budget = Budget(params.max_total_tokens, params.max_output_tokens or 1)
             return self._encoder.fit(question.conversation, question.ending, budget)
         except ConversationError as error:
             raise refusal(error) from error

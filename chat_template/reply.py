@@ -52,7 +52,9 @@ class FamilyReply(ReasoningParser):  # type: ignore[misc]
         """No reasoning, and the whole answer trimmed."""
         text = self._new_text()
         content = text.feed(model_output) + text.finish()
-        self._count(text)
+        # The responses route parses a streamed answer once more, as a whole.
+        if not self._streamed.stopped:
+            self._count(text)
         return None, content
 
     def extract_reasoning_streaming(

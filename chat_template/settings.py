@@ -12,7 +12,7 @@ CONFIG_KEY = "xuanyuan_chat"
 TemplateName = Literal["6b", "13b", "70b", "none"]
 TurnForgery = Literal["log", "reject", "neutralize"]
 SystemRole = Literal["fold", "reject"]
-TruncateHistory = Literal["off", "oldest"]
+TruncateHistory = Literal["never", "oldest"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "template": get_args(TemplateName),
@@ -36,7 +36,7 @@ class ChatSettings:
     template: TemplateName
     turn_forgery: TurnForgery = "log"
     system_role: SystemRole = "fold"
-    truncate_history: TruncateHistory = "off"
+    truncate_history: TruncateHistory = "never"
     chat_checkpoint: str | None = None
 
     def __post_init__(self) -> None:
