@@ -148,9 +148,9 @@ def _memory(node: int | None, root: Path) -> tuple[int, int]:
         if limit is not None and limit < total:
             used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
             # Cached file pages count as used, but the kernel drops them for whoever needs the memory.
-            cached = re.search(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
+            cached = re.findall(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
             total = limit
-            available = min(available, max(0, limit - used + (int(cached[1]) if cached else 0)))
+            available = min(available, max(0, limit - used + max(map(int, cached), default=0)))
     return total, available
 
 

@@ -1,0 +1,109 @@
+"""What to say where a checkpoint does not fit: the numbers, and what would fit."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
+
+from serving.catalog import load_catalog
+from serving.errors import DoesNotFitError
+from serving.gpus import Gpu, known_gpus
+from serving.layout import Inputs, Plan, lay_out
+from serving.parallel import legal_pipeline_parallel_sizes, legal_tensor_parallel_sizes
+from serving.sizes import quantized_weight_bytes
+from serving.units import format_bytes
+
+# A context is offered in these steps, and not below one of them.
+CONTEXT_STEP = 256
+MOST_GPUS = 8
+
+
+def does_not_fit(inputs: Inputs, plan: Plan) -> DoesNotFitError:
+    """The refusal of a plan that holds no request of full length, or whose KV cache is more than there is room for."""
+    offers = list(remedies(inputs, plan))
+    advice = f" What would fit: {'; or '.join(offers)}." if offers else ""
+    return DoesNotFitError(f"{inputs.checkpoint.name} does not fit on {place(inputs, plan)}: {shortage(plan)}.{advice}")
+
+
+def place(inputs: Inputs, plan: Plan) -> str:
+    """The devices in words: "one T4", "2 x A800-80G", "this CPU"."""
+    if plan.device == "cpu":
+        return "this CPU"
+    name = inputs.hardware.gpus[0].name
+    return f"one {name}" if plan.devices == 1 else f"{plan.devices} x {name}"
+
+
+def shortage(plan: Plan) -> str:
+    """The sum that does not come out."""
+    parts = {
+        "weights": plan.weight_bytes,
+        "activations": plan.activation_bytes,
+        "CUDA graphs": plan.graph_bytes,
+        "processes": plan.process_bytes,
+    }
+    needs = " + ".join(f"{name} {format_bytes(size)}" for name, size in parts.items() if size)
+    budget, memory = format_bytes(plan.budget_bytes), format_bytes(plan.device_memory_bytes)
+    available = f"{budget} ({plan.gpu_memory_utilization:.0%} of {memory})"
+    if plan.full_length_requests:
+        return f"{needs} + a KV cache of {format_bytes(plan.kv_cache_bytes)} are more than {available}"
+    request = f"one request of {plan.max_model_len:,} tokens needs {format_bytes(request_bytes(plan))} of KV cache"
+    left = plan.budget_bytes - plan.fixed_bytes
+    if left < 0:
+        return f"{needs} are {format_bytes(-left)} more than {available}, and {request}"
+    return f"{needs} leave {format_bytes(min(left, plan.kv_cache_bytes))} of {available}, and {request}"
+
+
+def request_bytes(plan: Plan) -> int:
+    """Bytes of KV cache for one request of full length, with the block that vLLM keeps for itself."""
+    return (ceil(plan.max_model_len / plan.block_size) + 1) * plan.block_size * plan.kv_bytes_per_token
+
+
+def remedies(inputs: Inputs, plan: Plan) -> Iterator[str]:
+    """Changes after which it fits, the smallest first."""
+    room = plan.budget_bytes - plan.fixed_bytes
+    if inputs.kv_cache_memory is not None and room >= request_bytes(plan):
+        yield f"--kv-cache-memory-bytes from {request_bytes(plan)} to {room}"
+        return
+    context = (room // plan.kv_bytes_per_token - 2 * plan.block_size) // CONTEXT_STEP * CONTEXT_STEP
+    if context > 0:
+        yield f"--max-model-len {context}"
+    yield from other_forms(inputs, plan)
+    if plan.device == "cuda":
+        yield from other_gpus(inputs)
+    else:
+        missing = (request_bytes(plan) - room) / plan.gpu_memory_utilization * plan.devices
+        yield f"{format_bytes(ceil(missing))} more free memory"
+
+
+def other_forms(inputs: Inputs, plan: Plan) -> Iterator[str]:
+    """The quantized forms that fit, with what they need in all for one request of full length."""
+    checkpoint = inputs.checkpoint
+    if checkpoint.quantization:
+        return
+    catalog = load_catalog()
+    for bits in (8, 4):
+        weights = quantized_weight_bytes(checkpoint, bits) // plan.devices
+        needed = plan.fixed_bytes - plan.weight_bytes + weights + request_bytes(plan)
+        row = catalog.get(f"{checkpoint.entry.name}-{bits}bit") if checkpoint.entry else None
+        if needed <= plan.budget_bytes:
+            each = "" if plan.devices == 1 else " on each"
+            yield f"{row.name if row else f'a {bits}-bit form'}, which needs {format_bytes(needed)}{each}"
+
+
+def other_gpus(inputs: Inputs) -> Iterator[str]:
+    """The fewest of the same GPUs on which it fits; where MOST_GPUS are too few, the cards with the least memory."""
+    present = inputs.hardware.gpus[0]
+    plans = {gpu: plan for gpu in (present, *known_gpus()) if (plan := fewest(inputs, gpu))}
+    if plans:
+        gpu = present if present in plans else min(plans, key=lambda gpu: plans[gpu].devices * gpu.memory_bytes)
+        tensor, pipeline = plans[gpu].tensor_parallel_size, plans[gpu].pipeline_parallel_size
+        stages = f" --pipeline-parallel-size {pipeline}" if pipeline > 1 else ""
+        yield f"{tensor * pipeline} x {gpu.name} (--tensor-parallel-size {tensor}{stages})"
+
+
+def fewest(inputs: Inputs, gpu: Gpu) -> Plan | None:
+    """The plan that fits on the fewest such cards, in more than one stage only where nothing else does; or None."""
+    more = replace(inputs, hardware=replace(inputs.hardware, gpus=(gpu,) * MOST_GPUS))
+    tensors = legal_tensor_parallel_sizes(inputs.checkpoint)
+    stages = legal_pipeline_parallel_sizes(inputs.checkpoint, "cuda")
+    sizes = [(tensor, stage) for stage in stages for tensor in tensors if tensor * stage <= MOST_GPUS]
+    return next((plan for tensor, stage in sizes if (plan := lay_out(more, tensor, stage)).fits), None)
