@@ -140,7 +140,10 @@ def from_toml(path: Path, name: str, value: object) -> Any:
 
 def kind_of(item: "dataclasses.Field[Any]") -> type[bool] | type[int] | type[float] | type[str]:
     """The type of a field's value, None aside."""
-    return item.type if item.type in (bool, int, float) else str  # type: ignore[return-value]
+    for kind in (bool, int, float):
+        if item.type is kind:
+            return kind
+    return str
 
 
 def to_environ(config: ServingConfig) -> dict[str, str]:

@@ -5,8 +5,10 @@ from typing import Any
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionMetadataBuilder
 
 
-class VectorAttentionMetadataBuilder(CPUAttentionMetadataBuilder):
+class VectorAttentionMetadataBuilder(CPUAttentionMetadataBuilder):  # type: ignore[misc]
     """Chooses the vector kernel where vLLM chose AMX."""
+
+    isa: str
 
     def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: Any) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
@@ -15,7 +17,7 @@ class VectorAttentionMetadataBuilder(CPUAttentionMetadataBuilder):
             self._set_isa_to_layers(layer_names)
 
 
-class VectorAttentionBackend(CPUAttentionBackend):
+class VectorAttentionBackend(CPUAttentionBackend):  # type: ignore[misc]
     """CPU_ATTN with the builder above."""
 
     @staticmethod

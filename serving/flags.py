@@ -32,7 +32,8 @@ def add_flag(parser: argparse.ArgumentParser, item: "dataclasses.Field[Any]") ->
 def help_text(item: "dataclasses.Field[Any]") -> str:
     """The field's help with its default."""
     default = "" if item.default is None else f" (default: {item.default})"
-    return (item.metadata["help"] + default).replace("%", "%%")
+    text: str = item.metadata["help"]
+    return (text + default).replace("%", "%%")
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

@@ -170,7 +170,7 @@ async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
         # Who is still connected after the drain is cut off.
         timeout_graceful_shutdown=1,
     )
-    server = NoSignalServer(config)
+    server: uvicorn.Server = NoSignalServer(config)
     # vLLM's handlers reach for it when the engine is dead.
     app.state.server = server
     return server

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.demo import demo_checkpoint
+from serving.demo import FORMS, demo_checkpoint
 from tests.server_process import ServerProcess
 
 
@@ -27,6 +27,12 @@ def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """`make serve` without a model: the demo in bf16."""
     yield from running([], tmp_path_factory.mktemp("demo_server"))
+
+
+@pytest.fixture(scope="session", params=[form for form in FORMS if form != "bf16"])
+def form_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The demo's other forms, one after the other."""
+    yield from running(["--demo-form", request.param], tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ class ServerProcess:
     def __init__(self, args: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = folder / "engine.log"
         self.screen_file = folder / "screen.txt"
+        self.args = tuple(args)
         command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *args]
         with self.screen_file.open("w") as screen:
             self.process = subprocess.Popen(
@@ -83,7 +84,7 @@ class ServerProcess:
 
 def dry_run(*args: str) -> dict[str, object]:
     """What `xuanyuan serve … --dry-run --json` prints."""
-    done = subprocess.run([XUANYUAN, "serve", *args, "--dry-run", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run([XUANYUAN, "serve", "--dry-run", "--json", *args], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

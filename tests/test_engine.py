@@ -33,7 +33,6 @@ VLLM_DEFAULTS: dict[str, Any] = {
     "--tokenizer-mode": "auto",
     "--additional-config": {},
     "--reasoning-parser": "",
-    "--structured-outputs-config": None,
     "--middleware": [],
     "--enable-force-include-usage": False,
     "--fingerprint-mode": "full",
@@ -68,9 +67,14 @@ def test_vllm_still_has_the_flag_with_the_same_default(
     assert action.default == default
 
 
+def test_vllm_still_keeps_grammars_out_of_reasoning(parser: argparse.ArgumentParser) -> None:
+    action = parser._option_string_actions["--structured-outputs-config"]
+    assert action.default.enable_in_reasoning is False
+
+
 def test_every_flag_that_is_set_is_watched(demo_run: dict[str, Any], family_run: dict[str, Any]) -> None:
     used = {word for run in (demo_run, family_run) for word in run["args"] if word.startswith("--")}
-    assert used <= VLLM_DEFAULTS.keys()
+    assert used <= VLLM_DEFAULTS.keys() | {"--structured-outputs-config"}
 
 
 @pytest.fixture(scope="module")

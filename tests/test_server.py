@@ -135,7 +135,9 @@ def test_a_bad_request_is_refused_in_openai_s_form(
 
 def test_the_curl_line_of_the_banner_works_as_it_is_printed(demo_server: ServerProcess) -> None:
     (line,) = [line for line in demo_server.screen().splitlines() if line.strip().startswith("try")]
-    done = subprocess.run(["bash", "-c", line.strip().removeprefix("try").strip()], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", line.strip().removeprefix("try").strip()], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)["choices"][0]["message"]["content"]
 
 
