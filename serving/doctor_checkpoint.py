@@ -47,8 +47,8 @@ def template(checkpoint: Checkpoint) -> Check:
     if checkpoint.template == "own":
         return Check("template", "ok", "the checkpoint's own: there is no reference to compare it with")
     try:
-        check_folder(checkpoint.path, ChatSettings(template=checkpoint.template))
+        check_folder(checkpoint.path, ChatSettings.from_dict({"template": checkpoint.template}))
     except (TemplateMismatchError, OSError, ValueError) as error:
         remedy = "fetch the checkpoint's tokenizer files again, or choose its template: --template"
-        return Check("template", "fail", f"{checkpoint.template}: {error}", remedy)
+        return Check("template", "fail", str(error), remedy)
     return Check("template", "ok", f"{checkpoint.template}: the golden conversations give the reference ids")

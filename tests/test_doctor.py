@@ -377,17 +377,23 @@ def test_a_family_checkpoint_is_examined(family_checkpoint: Path) -> None:
     assert rows[1]["detail"] == "6b: the golden conversations give the reference ids"
 
 
-@pytest.mark.parametrize("missing", ["config.json", "tokenizer_config.json"])
-def test_a_damaged_checkpoint_fails_with_the_reason(family_checkpoint: Path, tmp_path: Path, missing: str) -> None:
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
+def test_a_tokenizer_that_does_not_belong_to_the_template_fails(demo: Path) -> None:
+    result = doctor("--json", "--model", str(demo), XUANYUAN_TEMPLATE="6b")
+    last = json.loads(result.stdout)[-1]
+    assert (result.returncode, last["name"], last["status"]) == (2, "template", "fail")
+    assert "golden conversation 1: token 0: the reference has" in last["detail"]
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "tokenizer.json"])
+def test_a_damaged_checkpoint_fails_with_the_reason(family_checkpoint: Path, tmp_path: Path, damaged: str) -> None:
     for file in family_checkpoint.iterdir():
-        if file.name != missing:
-            (damaged / file.name).symlink_to(file)
-    result = doctor("--json", "--model", str(damaged), XUANYUAN_TEMPLATE="6b")
-    failed = [row for row in json.loads(result.stdout) if row["status"] == "fail"]
-    assert result.returncode == 2
-    assert failed and failed[0]["remedy"]
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / damaged).unlink()
+    (tmp_path / damaged).write_text("{")
+    result = doctor("--json", "--model", str(tmp_path), XUANYUAN_TEMPLATE="6b")
+    last = json.loads(result.stdout)[-1]
+    assert (result.returncode, last["name"], last["status"]) == (2, "checkpoint", "fail")
+    assert f"{tmp_path / damaged}: not valid JSON" in last["detail"]
 
 
 def test_a_model_that_is_no_folder() -> None:
