@@ -70,7 +70,7 @@ def model(
 SIX = model()
 SEVEN = model("Llama-2-7B", layers=32, vocabulary=32000, context=4096)
 THIRTEEN = model("Llama-2-13B", layers=40, hidden=5120, intermediate=13824, heads=40, kv_heads=40, vocabulary=32000)
-LLAMA_70B = {"layers": 80, "hidden": 8192, "intermediate": 28672, "heads": 64, "kv_heads": 8}
+LLAMA_70B: dict[str, Any] = {"layers": 80, "hidden": 8192, "intermediate": 28672, "heads": 64, "kv_heads": 8}
 SEVENTY = model("XuanYuan-70B-Chat", **LLAMA_70B, vocabulary=32000, context=8192)
 SEVENTY_INT8 = model("XuanYuan-70B-Chat-8bit", **LLAMA_70B, vocabulary=32000, context=8192, quantization=LLM_INT8)
 DEMO = model(
@@ -349,19 +349,19 @@ def test_kv_cache_in_whole_blocks() -> None:
             SIX,
             declared("T4"),
             {},
-            "XuanYuan-6B-Chat does not fit on one T4: weights 11.9 GiB + activations 0.5 GiB + CUDA graphs 70 MiB leave "
-            "0.6 GiB of 13.0 GiB (90% of 14.5 GiB), and one request of 2,048 tokens needs 0.9 GiB of KV cache. What would fit: "
-            "--max-model-len 1024; or XuanYuan-6B-Chat-8bit, which needs 7.8 GiB; or XuanYuan-6B-Chat-4bit, which needs "
-            "5.1 GiB; or 2 x T4 (--tensor-parallel-size 2).",
+            "XuanYuan-6B-Chat does not fit on one T4: weights 11.9 GiB + activations 0.5 GiB + CUDA graphs 70 MiB "
+            "leave 0.6 GiB of 13.0 GiB (90% of 14.5 GiB), and one request of 2,048 tokens needs 0.9 GiB of KV cache. "
+            "What would fit: --max-model-len 1024; or XuanYuan-6B-Chat-8bit, which needs 7.8 GiB; or "
+            "XuanYuan-6B-Chat-4bit, which needs 5.1 GiB; or 2 x T4 (--tensor-parallel-size 2).",
             id="6B on a T4",
         ),
         pytest.param(
             SEVENTY,
             declared("A800-80G"),
             {},
-            "GiB more than 71.5 GiB (90% of 79.5 GiB), and one request of 8,192 tokens needs 2.5 GiB of KV cache. What would "
-            "fit: XuanYuan-70B-Chat-8bit, which needs 68.1 GiB; or XuanYuan-70B-Chat-4bit, which needs 37.4 GiB; or "
-            "2 x A800-80G (--tensor-parallel-size 2).",
+            "GiB more than 71.5 GiB (90% of 79.5 GiB), and one request of 8,192 tokens needs 2.5 GiB of KV cache. "
+            "What would fit: XuanYuan-70B-Chat-8bit, which needs 68.1 GiB; or "
+            "XuanYuan-70B-Chat-4bit, which needs 37.4 GiB; or 2 x A800-80G (--tensor-parallel-size 2).",
             id="70B on one A800",
         ),
         pytest.param(SEVENTY, declared("T4", 8), {}, "or 2 x H100-80G (--tensor-parallel-size 2).", id="70B on any T4"),
@@ -383,7 +383,8 @@ def test_kv_cache_in_whole_blocks() -> None:
             SIX,
             declared("A800-80G"),
             {"kv_cache_memory": 60 * GIB},
-            "+ a KV cache of 60.0 GiB are more than 71.5 GiB (90% of 79.5 GiB). What would fit: --kv-cache-memory-bytes from ",
+            "+ a KV cache of 60.0 GiB are more than 71.5 GiB (90% of 79.5 GiB). "
+            "What would fit: --kv-cache-memory-bytes from ",
             id="more KV cache than there is room for",
         ),
         pytest.param(
