@@ -1,0 +1,49 @@
+"""The command line of the load harness: find the command, parse its arguments, run it."""
+
+import importlib
+import sys
+
+from benchmarks.console import EXIT_CONFIGURATION, EXIT_FAILED, BenchmarkError, Parser
+
+# Each is a module of benchmarks.commands. Only the one asked for is imported.
+COMMANDS = {
+    "load": "send a load to any OpenAI-compatible server and measure what comes back",
+    "capacity": "how many users a server serves within an SLO",
+    "client": "what the load generator itself costs, against a server that costs next to nothing",
+}
+
+
+def usage() -> str:
+    """The help of `python -m benchmarks` itself."""
+    rows = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: python -m benchmarks COMMAND …\n\n{rows}\n\n"
+        "python -m benchmarks COMMAND --help says more. The last line on stdout is one JSON object."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run one command and return its exit code: 0, 2 for bad arguments, 3 for a failure, 130 after Ctrl-C."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        print(f"benchmarks: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    command = importlib.import_module(f"benchmarks.commands.{name}")
+    parser = Parser(prog=f"python -m benchmarks {name}", description=command.__doc__)
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    try:
+        code: int = command.run(parser.parse_args(rest))
+    except BenchmarkError as error:
+        print(f"benchmarks {name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""One block of load, from calls to a verdict: run it, parse it, sum it up, and say whether it may be believed."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.client import Call, Server, record
+from benchmarks.metrics import Outcome, Slo, outcome, summary
+from benchmarks.monitor import Health, Limits
+from benchmarks.stats import percentile
+
+DEFAULT_TTFT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A measured block. `void` lists the reasons not to believe it; it is shown all the same."""
+
+    outcomes: list[Outcome]
+    duration: float
+    health: Health
+    slo: Slo
+    void: list[str]
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self.outcomes, self.duration, self.slo) | {"void": self.void, "client": self.health.as_dict()}
+
+
+def count_mismatch(calls: Sequence[Call], outcomes: Sequence[Outcome]) -> list[str]:
+    """Where a prompt was sent as token ids, the server must have counted just as many."""
+    pairs = ((call.input_tokens, item.input_tokens) for call, item in zip(calls, outcomes, strict=True) if item.ok)
+    wrong = [(sent, counted) for sent, counted in pairs if sent is not None and sent != counted]
+    return [f"the server counted {wrong[0][1]} prompt tokens where {wrong[0][0]} were sent"] if wrong else []
+
+
+def unexplained(outcomes: Sequence[Outcome]) -> list[str]:
+    failed = [item.error for item in outcomes if not item.ok and not item.explained]
+    return [f"{len(failed)} requests failed without an explanation: {failed[0]}"] if failed else []
+
+
+def send_lag(outcomes: Sequence[Outcome], slo: Slo, limits: Limits) -> list[str]:
+    """Requests must leave when they are due: within 1 % of the TTFT that is asked for."""
+    allowed = limits.send_lag_of_ttft * min(slo.ttft, DEFAULT_TTFT_S)
+    found = percentile([item.send_lag for item in outcomes], 99)
+    return [f"send lag p99 {1000 * found:.1f} ms, over {1000 * allowed:.1f} ms"] if found > allowed else []
+
+
+def run_block(
+    server: Server,
+    calls: Sequence[Call],
+    *,
+    times: Sequence[float] | None = None,
+    concurrency: int = 1,
+    slo: Slo,
+    limits: Limits,
+) -> Block:
+    """Run one block to its end. Takes a new event loop, so that blocks share nothing."""
+    recording = asyncio.run(record(server, calls, times=times, concurrency=concurrency))
+    outcomes = [outcome(exchange, recording.start) for exchange in recording.exchanges]
+    sent = [exchange.call for exchange in recording.exchanges]
+    void = [
+        *recording.health.voided(limits),
+        *send_lag(outcomes, slo, limits),
+        *unexplained(outcomes),
+        *count_mismatch(sent, outcomes),
+    ]
+    return Block(outcomes, (recording.end - recording.start) / 1e9, recording.health, slo, void)

@@ -1,0 +1,133 @@
+"""Send requests and write down when every byte came back; nothing is parsed while the load runs.
+
+One process, one event loop, no torch. All times are `perf_counter_ns`.
+"""
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+
+import aiohttp
+
+from benchmarks.monitor import Health, Monitor
+from benchmarks.sse import Read
+
+# Servers close idle connections after 5 s (uvicorn, node): a connection is not used again after a little less.
+KEEPALIVE_S = 4
+TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the load goes. `headers` carries the key."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, ready to be sent. The token counts are what was asked for; None where only the server knows."""
+
+    path: str
+    body: bytes
+    input_tokens: int | None
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What happened to one call, in ns. `intended` is when it should have been sent, whatever the client was doing.
+
+    `error` is what broke the connection, "" if nothing did.
+    """
+
+    call: Call
+    intended: int
+    sent: int = 0
+    headers: int = 0
+    end: int = 0
+    status: int = 0
+    reads: list[Read] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A block of load as it was recorded: from `start` to `end` in ns."""
+
+    exchanges: list[Exchange]
+    start: int
+    end: int
+    health: Health
+
+
+async def perform(session: aiohttp.ClientSession, server: Server, exchange: Exchange) -> None:
+    """Send one call and record its answer. Never raises for what the network or the server does."""
+    exchange.sent = perf_counter_ns()
+    try:
+        async with session.post(server.url + exchange.call.path, data=exchange.call.body) as response:
+            exchange.headers = perf_counter_ns()
+            exchange.status = response.status
+            read, reads = response.content.readany, exchange.reads
+            while chunk := await read():
+                reads.append((perf_counter_ns(), chunk))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        exchange.error = f"{type(error).__name__}: {error}"
+    exchange.end = perf_counter_ns()
+
+
+async def open_loop(
+    session: aiohttp.ClientSession, server: Server, calls: Sequence[Call], times: Sequence[float]
+) -> list[Exchange]:
+    """Send each call at its time (seconds from now), whether or not earlier ones have been answered."""
+    start = perf_counter_ns()
+    exchanges = [Exchange(call, start + int(time * 1e9)) for call, time in zip(calls, times, strict=True)]
+    async with asyncio.TaskGroup() as group:
+        for exchange in exchanges:
+            await asyncio.sleep(max(0, exchange.intended - perf_counter_ns()) / 1e9)
+            group.create_task(perform(session, server, exchange))
+    return exchanges
+
+
+async def closed_loop(
+    session: aiohttp.ClientSession, server: Server, calls: Sequence[Call], concurrency: int
+) -> list[Exchange]:
+    """Keep `concurrency` calls running until all are done: the next one is due when one ends."""
+    exchanges: list[Exchange] = []
+    waiting = iter(calls)
+
+    async def user() -> None:
+        for call in waiting:
+            exchange = Exchange(call, perf_counter_ns())
+            exchanges.append(exchange)
+            await perform(session, server, exchange)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(user())
+    return exchanges
+
+
+async def record(
+    server: Server, calls: Sequence[Call], *, times: Sequence[float] | None = None, concurrency: int = 1
+) -> Recording:
+    """Run one block: open loop where `times` are given, else closed loop."""
+    headers = {"Content-Type": "application/json", **server.headers}
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
+        gc.collect()
+        gc.disable()
+        start = perf_counter_ns()
+        try:
+            async with Monitor() as monitor:
+                if times is None:
+                    exchanges = await closed_loop(session, server, calls, concurrency)
+                else:
+                    exchanges = await open_loop(session, server, calls, times)
+        finally:
+            gc.enable()
+        return Recording(exchanges, start, perf_counter_ns(), monitor.health())
