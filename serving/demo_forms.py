@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 WEIGHTS = "model.safetensors"
+REST = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 CONTEXT = 8192
 SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 """What the model's card uses; at temperature 1 so small a model rambles."""
@@ -90,10 +91,10 @@ MAKERS = {"bf16": make_bf16, "gptq-4bit": make_gptq_4bit, "bnb-8bit": make_bnb_8
 
 
 def _copy_rest(source: Path, folder: Path) -> None:
-    """Copy what `folder` does not have yet, but for the weights."""
-    for file in source.iterdir():
-        if file.suffix != ".safetensors" and not (folder / file.name).exists():
-            shutil.copyfile(file, folder / file.name)
+    """Copy what a checkpoint has beside its weights, but for what `folder` has already."""
+    for name in REST:
+        if not (folder / name).exists():
+            shutil.copyfile(source / name, folder / name)
 
 
 def _say(message: str) -> None:
