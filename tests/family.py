@@ -105,8 +105,8 @@ def make_tokenizer(folder: Path, kind: TokenizerKind = "metaspace-first", *, voc
 def make_family_checkpoint(folder: Path, *, seed: int = 0, vocab_size: int = VOCAB_SIZE, layers: int = 30) -> Path:
     """Write XuanYuan-6B scaled down into `folder`: random float16 weights and the "metaspace-first" tokenizer.
 
-    As in the original: 30 layers, as many KV heads as heads, vocabulary 39,438, untied output layer, 2,048 positions, no
-    chat template. Smaller: 4 heads of 32 (32 of 128 there). Not stated by the family's card, so chosen here: the
+    As in the original: 30 layers, as many KV heads as heads, vocabulary 39,438, untied output layer, 2,048 positions,
+    no chat template. Smaller: 4 heads of 32 (32 of 128 there). Not stated by the family's card, so chosen here: the
     intermediate size (2.6875 x hidden, LLaMA-7B's ratio) and the rope base (the library's default).
     """
     import torch
