@@ -81,7 +81,6 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         ("--allowed-origins", "[]"),
         ("--disable-uvicorn-access-log", True),
         ("--uvicorn-log-level", "warning"),
-        ("--shutdown-timeout", round(config.drain_timeout)),
     ]
 
 

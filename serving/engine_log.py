@@ -1,4 +1,4 @@
-"""Where the engine's words go: all of them to a file, errors also to the console, one line each and without stack traces."""
+"""Where the engine's words go: all to a file, errors also to the console, one line each and without stack traces."""
 
 import logging
 import os
@@ -58,15 +58,25 @@ class EngineLog:
             logger.propagate = False
         logging.getLogger("vllm").setLevel(logging.INFO)
 
-    def child_started(self) -> None:
-        """In a child that was just forked: keep the terminal's Ctrl-C from it, and its raw output off the console.
-
-        The launcher alone answers signals; a worker that got the terminal's Ctrl-C would drop the requests in flight.
-        """
-        os.setpgid(0, 0)
+    def redirect_output(self) -> None:
+        """Send what this process writes by itself (a child's stack traces, a library's warnings) to the file too."""
         if self.file is not None:
-            os.dup2(self.file.fileno(), sys.__stdout__.fileno() if sys.__stdout__ else 1)
-            os.dup2(self.file.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
+            os.dup2(self.file.fileno(), 1)
+            os.dup2(self.file.fileno(), 2)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """What is started in here has the file as its error stream."""
+        if self.file is None:
+            yield
+            return
+        console = os.dup(2)
+        os.dup2(self.file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
 
     def root_cause(self) -> str:
         """The first exception in the log that says what went wrong, or ''."""

@@ -1,7 +1,7 @@
 """The process that serves: vLLM's own engine and app, started, watched, drained and stopped.
 
-Start: import the engine, start its processes, build the app, open the port, say so. Serve until a signal or the engine's
-death. Stop: refuse new requests, let those in flight finish, stop the engine, leave nothing behind.
+Start: import the engine, start its processes, build the app, open the port, say so. Serve until a signal or the
+engine's death. Stop: refuse new requests, let those in flight finish, stop the engine, leave nothing behind.
 """
 
 import asyncio
@@ -12,11 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from serving.engine_child import in_every_child
 from serving.engine_log import EngineLog
-from serving.errors import EXIT_CONFIGURATION, EXIT_ENGINE_DIED, EXIT_STOPPED, ConfigError, ServingError, StartError
+from serving.errors import EXIT_ENGINE_DIED, EXIT_STOPPED, ConfigError, ServingError, StartError
 from serving.guard.drain import PROCESS as DRAIN
 from serving.job import Job
 from serving.log import log, step
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 ENGINE_POLL_SECONDS = 0.5
+# What the engine may take to release its shared memory before it is killed.
+ENGINE_STOP_SECONDS = 5
 
 
 class Stopped(BaseException):
@@ -102,7 +107,7 @@ def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """An error's text, short enough for one line. pydantic puts a title on the first line and the reason on the third."""
+    """An error's text, short enough for one line. pydantic has a title on the first line, the reason on the third."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) if lines else type(error).__name__
 
@@ -110,8 +115,9 @@ def first_line(error: Exception) -> str:
 def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
     """Start the engine's processes. Raises StartError with the root cause.
 
-    On a CPU vLLM asks for `spawn`, so that engine core and worker each import everything again, one after the other. Forked
-    from this process they need no import at all: the first token came after 8.6 s instead of 20.0 (demo model, two cores).
+    On a CPU vLLM asks for `spawn`, so that engine core and worker each import everything again, one after the other.
+    Forked from this process they need no import at all: the first token came after 8.6 s instead of 20.0 (demo model,
+    two cores).
     """
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
@@ -119,7 +125,10 @@ def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
 
     if current_platform.is_cpu():
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    os.register_at_fork(after_in_child=engine_log.child_started)
+    in_every_child(engine_log.redirect_output)
+    with engine_log.quiet():
+        # It removes shared memory that killed processes leave, and says so on the error stream it is born with.
+        resource_tracker.ensure_running()
     try:
         return AsyncLLM.from_vllm_config(vllm_config=vllm_config, usage_context=UsageContext.OPENAI_API_SERVER)
     except Exception as error:
@@ -136,7 +145,7 @@ async def serve(job: Job, args: Any, engine: "AsyncLLM", started: float) -> int:
     log(f"Ready after {time.monotonic() - started:.1f} s: {job.url}\n{job.banner}")
     died = await watch(engine, server, serving)
     await serving
-    engine.shutdown(timeout=0)
+    engine.shutdown(timeout=ENGINE_STOP_SECONDS)
     if died:
         log("The engine died; its last words are in the log.")
         return EXIT_ENGINE_DIED
@@ -226,9 +235,16 @@ def end_children() -> None:
     import psutil
 
     children = psutil.Process().children(recursive=True)
+    # The resource tracker ends by itself after us, when it has removed the shared memory of those that were killed.
+    children = [child for child in children if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())]
     for child in children:
         child.kill()
     psutil.wait_procs(children, timeout=5)
+    for mark in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_*_{os.getuid()}"):
+        # Intel's OpenMP removes its mark of a process only when that ends by itself.
+        pid = int(mark.name.split("_")[-2])
+        if pid == os.getpid() or not psutil.pid_exists(pid):
+            mark.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

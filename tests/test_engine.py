@@ -40,10 +40,14 @@ VLLM_DEFAULTS: dict[str, Any] = {
     "--allowed-origins": ["*"],
     "--disable-uvicorn-access-log": False,
     "--uvicorn-log-level": "info",
-    "--shutdown-timeout": 0,
 }
 # Never set by us, and the default must stay the safe one.
-VLLM_SAFE_DEFAULTS = {"--trust-remote-code": False, "--trust-request-chat-template": False, "--enable-log-requests": False}
+VLLM_SAFE_DEFAULTS = {
+    "--trust-remote-code": False,
+    "--trust-request-chat-template": False,
+    "--enable-log-requests": False,
+    "--shutdown-timeout": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +86,7 @@ def family_run(family_checkpoint: Any) -> dict[str, Any]:
     return dry_run(str(family_checkpoint), "--template", "6b", "--system-role", "reject")
 
 
-def test_vllm_parses_what_the_demo_is_started_with(
-    parser: argparse.ArgumentParser, demo_run: dict[str, Any]
-) -> None:
+def test_vllm_parses_what_the_demo_is_started_with(parser: argparse.ArgumentParser, demo_run: dict[str, Any]) -> None:
     args = parser.parse_args(demo_run["args"])
     assert args.model == demo_run["model"]
     assert args.served_model_name == ["SmolLM2-135M-Instruct"]

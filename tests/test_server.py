@@ -92,8 +92,8 @@ def test_logprobs(client: openai.OpenAI, model: str) -> None:
 def test_answers_in_a_json_schema(client: openai.OpenAI, model: str) -> None:
     schema = {
         "type": "object",
-        "properties": {"city": {"type": "string", "maxLength": 20}, "population": {"type": "integer"}},
-        "required": ["city", "population"],
+        "properties": {"city": {"type": "string", "maxLength": 20}, "capital": {"type": "boolean"}},
+        "required": ["city", "capital"],
         "additionalProperties": False,
     }
     answer = client.chat.completions.create(
