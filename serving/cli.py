@@ -9,6 +9,7 @@ from typing import NoReturn
 from serving import __version__
 from serving.errors import EXIT_CONFIGURATION, ServingError, near
 
+EXIT_INTERRUPTED = 130
 # Each is a module of serving.commands with add_arguments(parser) and run(args). Only the one asked for is imported.
 COMMANDS = {
     "serve": "start the server",
@@ -80,7 +81,7 @@ def main() -> NoReturn:
         print(f"xuanyuan: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        code = 130
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`xuanyuan models | head`): nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -104,15 +104,13 @@ def renderer(config: ServingConfig, checkpoint: Checkpoint) -> list[tuple[str, o
             "chat_checkpoint": checkpoint.entry.chat_checkpoint if checkpoint.entry else None,
         }
     )
-    return [(f"--{name.replace('_', '-')}", value) for name, value in settings.engine_arguments().items()]
+    return [*settings.engine_flags()]
 
 
 def words(flag: str, value: object) -> list[str]:
-    """One row of the table as words of a command line; a list repeats the flag, a dictionary is JSON."""
+    """One row of the table as words of a command line; a dictionary becomes JSON."""
     if value is None:
         return []
-    if isinstance(value, list):
-        return [word for item in value for word in words(flag, item)]
     if isinstance(value, dict):
         return [flag, json.dumps(value)]
     return [flag] if value is True else [flag, str(value)]

@@ -91,6 +91,7 @@ def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
     """vLLM's parsed arguments and its configuration. Raises ConfigError for what it refuses."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import log_non_default_args
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -98,6 +99,7 @@ def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
     try:
         args = make_arg_parser(FlexibleArgumentParser(prog="vLLM")).parse_args(list(words))
         validate_parsed_serve_args(args)
+        log_non_default_args(args)
         engine_args = AsyncEngineArgs.from_cli_args(args)
         return args, engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     except SystemExit:
