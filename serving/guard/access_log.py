@@ -14,7 +14,7 @@ from serving.guard.exchange import Exchange
 
 
 class AccessLog:
-    """Writes the access line to standard error. One that cannot be written (full disk) is counted and costs no answer."""
+    """Writes the access line to standard error. One that cannot be (full disk) is counted and costs no answer."""
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self.app = app

@@ -1,13 +1,15 @@
-"""Layer: no new request while the server drains; the others are counted, so that one can wait for them."""
+"""Layer: no new inference request while the server drains; the others are counted, so that one can wait for them."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.guard.context import Context
+from serving.guard.exchange import Exchange
 from serving.guard.refusal import Refusal
+from serving.guard.routes import Access
 
 
 class Draining:
-    """Refuses new requests while the server drains, and counts those in flight."""
+    """Refuses inference while the server drains, and counts what is in flight."""
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self.app = app
@@ -15,6 +17,9 @@ class Draining:
         self.file = context.settings.drain_file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if Exchange.of(scope).route.access is not Access.INFERENCE:  # health and metrics are watched to the end
+            await self.app(scope, receive, send)
+            return
         if self.drain.draining(self.file):
             message = "This server is shutting down. Ask again: another one answers."
             raise Refusal(503, "draining", message, headers={"retry-after": "1", "connection": "close"})

@@ -25,4 +25,4 @@ def measure(text: bytes, most_values: int) -> tuple[int, int]:
     values = 1 + len(shape) - shape.count(b"\xff")
     if values > most_values:
         return 0, values
-    return max(accumulate(memoryview(shape).cast("b")), default=0), values
+    return max(accumulate(memoryview(shape).cast("b"), initial=0)), values

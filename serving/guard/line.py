@@ -8,7 +8,7 @@ lately. Only times in which the engine was full say how fast it can be.
 import math
 from dataclasses import dataclass, field
 
-# Speeds are averages over about this many seconds of a full engine, once this many answers are done.
+# Speeds are averages over about this many seconds of a full engine, believed once this many requests were answered.
 MEMORY_SECONDS = 60.0
 FIRST_ANSWERS = 4
 
@@ -28,6 +28,7 @@ class Line:
     capacity: int
     places: dict[Place, None] = field(default_factory=dict)
     sequences: int = 0
+    answers: int = 0
     full_since: float | None = None
     seconds: float = 0.0
     done_sequences: float = 0.0
@@ -56,7 +57,7 @@ class Line:
 
     def delay(self, sequences: int, tokens: int) -> float:
         """In how many seconds that much more work gets its turn; 0 as long as no speed is known."""
-        if self.done_sequences < FIRST_ANSWERS or not self.seconds:
+        if self.answers < FIRST_ANSWERS or not self.seconds:
             return 0.0
         by_tokens = tokens * self.seconds / self.done_tokens if self.done_tokens else 0.0
         return max(sequences * self.seconds / self.done_sequences, by_tokens)
@@ -72,6 +73,7 @@ class Line:
         """Give the place up; `done`: with an answer, which tells how fast the engine is."""
         if self.full_since is not None:
             elapsed = now - self.full_since
+            self.answers += done
             keep = math.exp(-elapsed / MEMORY_SECONDS)
             self.seconds = self.seconds * keep + elapsed
             self.done_sequences = self.done_sequences * keep + done * place.sequences

@@ -95,8 +95,7 @@ class Quotas:
         reset = stats.reset_time - self.wall()
         if reset > WINDOW + 1:  # the clock was set back: this window would last as long as the step
             await self.limiter.clear(item, kind, key.name)
-            reset = WINDOW
-        reset = max(reset, 0.0)
+        reset = min(max(reset, 0.0), WINDOW)
         for name, value in (("limit", per_minute), ("remaining", stats.remaining), ("reset", f"{reset:.0f}s")):
             exchange.headers.append((f"x-ratelimit-{name}-{kind}".encode(), str(value).encode()))
         return stats.remaining, reset

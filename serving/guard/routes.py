@@ -81,9 +81,9 @@ BLOCKED = frozenset(
         # These change or stop the engine.
         "/abort_requests", "/scale_elastic_ep", "/is_scaling_elastic_ep", "/start_profile", "/stop_profile", "/sleep",
         "/wake_up", "/pause", "/resume", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache",
-        "/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/fault_tolerance/apply",
-        "/fault_tolerance/status", "/init_weight_transfer_engine", "/start_weight_update", "/start_draft_weight_update",
-        "/update_weights", "/finish_weight_update", "/update_weight_version",
+        "/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/{adapter_name}",
+        "/fault_tolerance/apply", "/fault_tolerance/status", "/init_weight_transfer_engine", "/start_weight_update",
+        "/start_draft_weight_update", "/update_weights", "/finish_weight_update", "/update_weight_version",
         # Tasks that no checkpoint of the family has.
         "/pooling", "/classify", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank", "/v1/embeddings",
         "/v2/embed", "/v1/audio/translations", "/v1/audio/transcriptions", "/v1/realtime",

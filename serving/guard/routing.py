@@ -7,6 +7,8 @@ from serving.guard.exchange import Exchange
 from serving.guard.refusal import Refusal
 from serving.guard.routes import ROUTES
 
+LENGTHS = {b"content-length", b"transfer-encoding"}
+
 
 class Routing:
     """Refuses paths and methods that are not in the table."""
@@ -16,6 +18,10 @@ class Routing:
         self.table = {route.path: route for route in ROUTES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if LENGTHS.issubset(name for name, _ in scope["headers"]):
+            # A proxy in front may believe one and this server the other: then a body's tail is a request of its own.
+            message = "Content-Length and Transfer-Encoding exclude each other."
+            raise Refusal(400, "ambiguous_length", message, headers={"connection": "close"})
         route = self.table.get(scope["path"])
         # The raw path is what the peer wrote. Where it differs from the decoded one, something in it was encoded.
         if route is None or scope.get("raw_path") not in (None, route.path.encode()):
