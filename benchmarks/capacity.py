@@ -1,6 +1,7 @@
 """How much a server takes: double the arrival rate until it fails, then halve the bracket until it is 10 % wide."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -54,8 +55,8 @@ def requests_for(rate: float, attain: float, seconds: float) -> int:
 def backlog(outcomes: Sequence[Outcome]) -> list[int]:
     """How many requests were open as each arrived, in order of arrival."""
     due = [item.start - item.send_lag for item in outcomes]
-    ends = [start + item.slo_e2el for start, item in zip(due, outcomes, strict=True)]
-    return [number - sum(end <= start for end in ends[:number]) for number, start in enumerate(due)]
+    ends = sorted(start + item.slo_e2el for start, item in zip(due, outcomes, strict=True))
+    return [number - bisect_right(ends, start) for number, start in enumerate(due)]
 
 
 def queue_grows(outcomes: Sequence[Outcome]) -> bool:

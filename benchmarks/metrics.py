@@ -8,12 +8,10 @@ from statistics import fmean, median, pstdev
 from typing import Any
 
 from benchmarks.client import Exchange
-from benchmarks.console import BenchmarkError
 from benchmarks.sse import Answer, parse
 from benchmarks.stats import percentile, wilson
 
 PERCENTILES = (50, 90, 95, 99)
-SLO_KEYS = ("ttft", "tpot", "e2el")
 
 
 @dataclass(frozen=True)
@@ -27,23 +25,6 @@ class Slo:
     ttft: float = float("inf")
     tpot: float = float("inf")
     e2el: float = float("inf")
-
-
-def parse_slo(text: str) -> Slo:
-    """Read "ttft=1000ms,tpot=100ms". Raises BenchmarkError on any other form."""
-    values = {}
-    for part in text.split(","):
-        key, _, value = part.strip().partition("=")
-        unit = 1000 if value.endswith("ms") else 1
-        try:
-            values[key] = float(value.removesuffix("ms").removesuffix("s")) / unit
-        except ValueError:
-            key = ""
-        if key not in SLO_KEYS or values[key] <= 0:
-            raise BenchmarkError(
-                f"--slo {part!r}: expected KEY=TIME with {', '.join(SLO_KEYS)} and a time such as 200ms or 2s"
-            )
-    return Slo(**values)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import aiohttp
 
 from benchmarks.client import Call, Server
 from benchmarks.console import BenchmarkError
-from benchmarks.metrics import Slo, parse_slo
+from benchmarks.metrics import Slo
 from benchmarks.monitor import Limits
 from benchmarks.workload import PREFIX_SHARE, Question, finance, from_file, synthetic
 
@@ -71,6 +72,19 @@ def add_limits(parser: argparse.ArgumentParser, slo: str | None) -> None:
         metavar="PERCENT",
         help="of one core, over which a block is void; raise it where the client has its own (default: %(default)s)",
     )
+
+
+def parse_slo(text: str) -> Slo:
+    """Read "ttft=1000ms,tpot=100ms", for argparse."""
+    values: dict[str, float] = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(ttft|tpot|e2el)=(\d+\.?\d*)(ms|s)\s*", part)
+        if not found or float(found[2]) == 0:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: expected ttft, tpot or e2el and a time, such as ttft=200ms or e2el=2s"
+            )
+        values[found[1]] = float(found[2]) / (1000 if found[3] == "ms" else 1)
+    return Slo(**values)
 
 
 def positive(text: str) -> int:

@@ -1,0 +1,1 @@
+"""Tests of the load harness. None starts a real engine."""
