@@ -5,7 +5,8 @@ from resource import RLIM_INFINITY
 from serving.doctor_facts import Check, Facts, Folder, Status
 from serving.units import GIB, MIB, format_bytes
 
-# The demo with its server, engine and worker; a 6B checkpoint needs what `xuanyuan plan` says.
+# The demo took 1.7 GiB on two cores (server, engine, worker, weights), and its KV cache comes on top. What another
+# checkpoint needs, `xuanyuan plan` says.
 MEMORY_FOR_DEMO = 4 * GIB
 # Between engine and worker lie two queues of 160 and 240 MiB (vllm/v1/executor/multiproc_executor.py).
 SHARED_MEMORY = 512 * MIB
@@ -24,7 +25,8 @@ def gpu(facts: Facts) -> Check:
     if names:
         return Check("gpu", "ok", names)
     if facts.nvidia_device:
-        return Check("gpu", "fail", "an NVIDIA device, but nvidia-smi lists none", "install or repair its driver")
+        remedy = "install or repair its driver; look at CUDA_VISIBLE_DEVICES"
+        return Check("gpu", "fail", "an NVIDIA device, but no GPU that can be used", remedy)
     if facts.engine == "vllm":
         return Check("gpu", "fail", "none, and the CUDA engine is installed", "make clean install DEVICE=cpu")
     return Check("gpu", "ok", "none: the CPU serves")
@@ -50,7 +52,8 @@ def memory(facts: Facts) -> Check:
     detail = f"{format_bytes(available)} available of {format_bytes(total)}"
     if available >= MEMORY_FOR_DEMO:
         return Check("memory", "ok", detail)
-    return Check("memory", "warn", detail, f"the demo needs about {format_bytes(MEMORY_FOR_DEMO)}: end other programs")
+    remedy = f"end other programs: the demo is at ease with {format_bytes(MEMORY_FOR_DEMO)}"
+    return Check("memory", "warn", detail, remedy)
 
 
 def numa(facts: Facts) -> Check:

@@ -49,6 +49,12 @@ class Reply:
     cut: bool = False
 
 
+def refuse(status: int, body: object, **headers: str) -> Reply:
+    """A refusal: `body` as JSON, a string as it is; header names with _ for -."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    return Reply([text.encode()], status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
 @dataclass
 class ScriptedServer:
     """`replies` are used up one a chat request; `requests` are the bodies that came, `keys` their Authorization."""
