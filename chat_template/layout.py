@@ -6,6 +6,7 @@ files beside this one say the same for engines that take a template.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from chat_template.conversation import Conversation
 from chat_template.errors import ConversationError
@@ -53,3 +54,8 @@ def text_runs(conversation: Conversation, template: TemplateName, ending: Ending
         # An answer with no text yet is the bare cue, which has no space after its colon.
         return [*runs[:-1], runs[-1].removesuffix(" ")]
     return [*runs, text + "Assistant:" if ending.add_generation_prompt else text]
+
+
+def jinja_file(template: TemplateName) -> Path:
+    """The same prompt as a chat template for other engines, and for vLLM without our renderer."""
+    return Path(__file__).with_name(f"xuanyuan-{template}.jinja")

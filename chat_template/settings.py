@@ -1,5 +1,6 @@
 """The template's settings, and how they travel to the renderer: inside vLLM's own `additional_config`."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -44,6 +45,8 @@ class ChatSettings:
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+        if not isinstance(self.chat_checkpoint, str | None):
+            raise ValueError(f"chat_checkpoint={self.chat_checkpoint!r}: expected a name or nothing")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values, as `from_dict` reads them."""
@@ -60,15 +63,15 @@ class ChatSettings:
             raise ValueError(f"{CONFIG_KEY}: no template given: expected one of {', '.join(CHOICES['template'])}")
         return cls(**values)
 
-    def engine_arguments(self) -> dict[str, Any]:
-        """vLLM's own arguments, under its Python names, that put this package to work with these settings."""
-        arguments: dict[str, Any] = {
-            "tokenizer_mode": MODE,
-            "additional_config": {CONFIG_KEY: self.to_dict()},
-            "middleware": ["chat_template.notices.NoticeHeaders"],
-        }
+    def engine_flags(self) -> list[tuple[str, str]]:
+        """vLLM's own flags, with their values, that put this package to work with these settings."""
+        flags = [
+            ("--tokenizer-mode", MODE),
+            ("--additional-config", json.dumps({CONFIG_KEY: self.to_dict()})),
+            ("--middleware", "chat_template.notices.NoticeHeaders"),
+        ]
         if self.template != "none":
-            arguments["reasoning_parser"] = MODE
+            flags.append(("--reasoning-parser", MODE))
             # To vLLM the whole answer is in our parser's "reasoning phase": grammars must hold there too.
-            arguments["structured_outputs_config"] = {"enable_in_reasoning": True}
-        return arguments
+            flags.append(("--structured-outputs-config", json.dumps({"enable_in_reasoning": True})))
+        return flags

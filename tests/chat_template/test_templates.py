@@ -1,14 +1,12 @@
 """The Jinja files alone, as `--chat-template FILE` and transformers take them; and that the renderer says the same."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jinja2.exceptions import TemplateError
 
-import chat_template
 from chat_template.conversation import read_conversation
-from chat_template.layout import END_OF_TURN, Ending, text_runs
+from chat_template.layout import END_OF_TURN, Ending, jinja_file, text_runs
 from chat_template.settings import ChatSettings, TemplateName
 from tests.chat_template.oracle import GOLDEN, TEMPLATES
 
@@ -28,13 +26,10 @@ CONVERSATIONS = {
 }
 
 
-def jinja(template: str) -> str:
-    return (Path(chat_template.__file__).parent / f"xuanyuan-{template}.jinja").read_text(encoding="utf-8")
-
-
-def through_jinja(tokenizer: Any, template: str, messages: list[dict[str, str]], **options: bool) -> str:
+def through_jinja(tokenizer: Any, template: TemplateName, messages: list[dict[str, str]], **options: bool) -> str:
     """The string that transformers makes of the messages with the file."""
-    string = tokenizer.apply_chat_template(messages, chat_template=jinja(template), tokenize=False, **options)
+    jinja = jinja_file(template).read_text(encoding="utf-8")
+    string = tokenizer.apply_chat_template(messages, chat_template=jinja, tokenize=False, **options)
     assert isinstance(string, str)
     return string
 
@@ -45,7 +40,7 @@ def tokenizer(load: Any) -> Any:
 
 
 @pytest.mark.parametrize(("template", "case"), CASES)
-def test_golden_strings_through_jinja(tokenizer: Any, template: str, case: dict[str, Any]) -> None:
+def test_golden_strings_through_jinja(tokenizer: Any, template: TemplateName, case: dict[str, Any]) -> None:
     string = through_jinja(tokenizer, template, case["messages"], add_generation_prompt=True)
     assert string == "<s>" + case[template]
 
@@ -66,13 +61,13 @@ def test_jinja_and_renderer_agree(tokenizer: Any, template: TemplateName, name: 
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_jinja_continues_the_last_answer(tokenizer: Any, template: str) -> None:
+def test_jinja_continues_the_last_answer(tokenizer: Any, template: TemplateName) -> None:
     string = through_jinja(tokenizer, template, [QUESTION, ANSWER], continue_final_message=True)
     assert string.endswith("Human: 1+1? Assistant: 2.")
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("messages", [[ANSWER], [QUESTION, SYSTEM], [QUESTION, {"role": "tool", "content": "x"}]])
-def test_jinja_refuses_what_the_prompt_has_no_place_for(tokenizer: Any, template: str, messages: Any) -> None:
+def test_jinja_refuses_what_the_prompt_has_no_place_for(tokenizer: Any, template: TemplateName, messages: Any) -> None:
     with pytest.raises(TemplateError, match="expected user and assistant messages"):
         through_jinja(tokenizer, template, messages)
