@@ -226,9 +226,8 @@ def _eos_token_ids(
 def _template(asked: str, entry: CatalogEntry | None, tokenizer: TokenizerFiles, path: Path) -> str:
     """The template to serve with: the one asked for, else the row's, else the folder's own, else none."""
     if asked not in ("auto", *TEMPLATES):
-        raise CheckpointError(
-            f'template = "{asked}"{near(asked, list(TEMPLATES))}: expected auto or one of {", ".join(TEMPLATES)}'
-        )
+        known = ", ".join(TEMPLATES)
+        raise CheckpointError(f'{path}: template = "{asked}"{near(asked, list(TEMPLATES))}: expected auto, {known}')
     own = "own" if tokenizer.has_chat_template else "none"
     template = asked if asked != "auto" else entry.template if entry else own
     if template == "own" != own:

@@ -29,8 +29,8 @@ def locate(
     """The folder of a model, and its catalog row if it has one. `hub` is "huggingface" or "modelscope".
 
     A model that is in the hub's cache is found without network. Another is fetched: its safetensors, JSON and tokenizer
-    files, and pickled weights only where there is nothing else and `allow_pickle` is set; what an earlier attempt left
-    is continued. Raises CheckpointError.
+    files, and pickled weights only where there is nothing else and `allow_pickle` is set. A connection that breaks is
+    taken up again; after a failure the next attempt keeps what is there. Raises CheckpointError.
     """
     path = os.path.expanduser(model)
     if os.path.isdir(path):
@@ -99,7 +99,7 @@ def _from_hub(
         return HUBS[hub].download(model_id, revision, files)
     except Unreachable as error:
         raise CheckpointError(
-            f"{model_id}: the download from {title} broke off: {error}. Start again: it goes on where it stopped"
+            f"{model_id}: the download from {title} broke off: {error}. Start again: what is there is kept"
         ) from None
 
 
