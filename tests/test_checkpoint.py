@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from serving.architecture import read_architecture
 from serving.catalog import CatalogEntry
 from serving.checkpoint import Quantization, read_checkpoint
 from serving.errors import ConfigError
-from tests.tiny_checkpoint import GPTQ, HIDDEN, INT8, VOCABULARY, edit, make_tiny, tensors, write
+from serving.tensors import expected_tensors
+from tests.tiny_checkpoint import CONFIG, GPTQ, HIDDEN, INT8, VOCABULARY, edit, make_tiny, tensors, write
 
 CHAT = CatalogEntry("Tiny-Chat", template="6b", chat=True, stop=("</s>",))
 
@@ -237,3 +239,28 @@ def test_the_older_spelling_of_the_architecture(tmp_path: Path) -> None:
     folder = make_tiny(tmp_path / "tiny")
     edit("config.json", architectures=["LLaMAForCausalLM"])(folder)
     assert read_checkpoint(folder).num_layers == 2
+
+
+# The config.json of XuanYuan-6B-Chat on the hub, and the bytes of each form's weight files there, in GB.
+SIX_B = CONFIG | {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 39438,
+    "max_position_embeddings": 8192,
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "gigabytes"),
+    [
+        (None, 9.95 + 2.84),
+        (Quantization("bitsandbytes", bits=8), 5.00 + 1.72),
+        (Quantization("gptq", bits=4, group_size=128, sym=True, desc_act=False), 3.81),
+    ],
+)
+def test_the_computed_size_is_that_of_the_real_files(stored: Quantization | None, gigabytes: float) -> None:
+    computed = sum(info.bytes for _, info in expected_tensors(read_architecture(SIX_B), stored, "float16"))
+    assert computed / 1e9 == pytest.approx(gigabytes, rel=0.003)
