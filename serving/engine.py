@@ -56,6 +56,8 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         ("--dtype", plan.dtype),
         # Weights that are pickles can run code. bitsandbytes has a loader of its own, which reads safetensors first.
         ("--load-format", None if bitsandbytes or config.allow_pickle else "safetensors"),
+        # What older checkpoints keep beside config.json, where vLLM looks for it.
+        ("--hf-overrides", dict(checkpoint.hf_overrides) or None),
         ("--max-model-len", plan.max_model_len),
         ("--max-num-seqs", plan.max_num_seqs),
         ("--max-num-batched-tokens", plan.max_num_batched_tokens),

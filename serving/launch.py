@@ -78,7 +78,13 @@ def find_model(config: ServingConfig, hardware: Hardware) -> tuple[Path, Catalog
     if config.model is None and hardware.device == "cpu":
         return demo_checkpoint(config.demo_form), None, DEMO_NAME
     catalog = load_catalog(Path(config.catalog) if config.catalog else None)
-    path, entry = locate(config.model or DEFAULT_ON_GPU, catalog, hub=config.hub, revision=config.revision)
+    path, entry = locate(
+        config.model or DEFAULT_ON_GPU,
+        catalog,
+        hub=config.hub,
+        revision=config.revision,
+        allow_pickle=config.allow_pickle,
+    )
     return path, entry, entry.name if entry else None
 
 

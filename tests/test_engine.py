@@ -18,6 +18,7 @@ VLLM_DEFAULTS: dict[str, Any] = {
     "--port": 8000,
     "--dtype": "auto",
     "--load-format": "auto",
+    "--hf-overrides": {},
     "--max-model-len": None,
     "--max-num-seqs": None,
     "--max-num-batched-tokens": None,
