@@ -5,13 +5,16 @@ from dataclasses import replace
 from math import ceil
 
 from serving.catalog import load_catalog
+from serving.checkpoint import Quantization
 from serving.errors import DoesNotFitError
 from serving.gpus import Gpu, known_gpus
 from serving.layout import Inputs, Plan, lay_out
 from serving.parallel import legal_pipeline_parallel_sizes, legal_tensor_parallel_sizes
-from serving.sizes import quantized_weight_bytes
+from serving.tensors import expected_tensors
 from serving.units import format_bytes
 
+# The family's quantized forms: LLM.int8, and GPTQ with auto-gptq's defaults.
+FORMS = (Quantization("bitsandbytes", 8), Quantization("gptq", 4, group_size=128, sym=True, desc_act=False))
 # A context is offered in these steps, and not below one of them.
 CONTEXT_STEP = 256
 MOST_GPUS = 8
@@ -75,18 +78,23 @@ def remedies(inputs: Inputs, plan: Plan) -> Iterator[str]:
 
 
 def other_forms(inputs: Inputs, plan: Plan) -> Iterator[str]:
-    """The quantized forms that fit, with what they need in all for one request of full length."""
+    """The quantized forms that fit on the same devices, with what they need for one request of full length."""
     checkpoint = inputs.checkpoint
     if checkpoint.quantization:
         return
     catalog = load_catalog()
-    for bits in (8, 4):
-        weights = quantized_weight_bytes(checkpoint, bits) // plan.devices
-        needed = plan.fixed_bytes - plan.weight_bytes + weights + request_bytes(plan)
-        row = catalog.get(f"{checkpoint.entry.name}-{bits}bit") if checkpoint.entry else None
-        if needed <= plan.budget_bytes:
+    for quantization in FORMS:
+        tensors = dict(expected_tensors(checkpoint.architecture, quantization, "float16"))
+        form = replace(inputs, checkpoint=replace(checkpoint, quantization=quantization, tensors=tensors))
+        whole = plan.tensor_parallel_size not in legal_tensor_parallel_sizes(form.checkpoint)
+        other = lay_out(
+            form, *((1, plan.devices) if whole else (plan.tensor_parallel_size, plan.pipeline_parallel_size))
+        )
+        if other.fits:
+            row = catalog.get(f"{checkpoint.entry.name}-{quantization.bits}bit") if checkpoint.entry else None
+            name = row.name if row else f"a {quantization.bits}-bit form"
             each = "" if plan.devices == 1 else " on each"
-            yield f"{row.name if row else f'a {bits}-bit form'}, which needs {format_bytes(needed)}{each}"
+            yield f"{name}, which needs {format_bytes(other.fixed_bytes + request_bytes(other))}{each}"
 
 
 def other_gpus(inputs: Inputs) -> Iterator[str]:

@@ -10,17 +10,11 @@ from collections.abc import Iterator
 from math import ceil, prod
 
 from serving.architecture import VOCABULARY_PADDING
-from serving.checkpoint import Checkpoint, Quantization, TensorInfo
-from serving.tensors import expected_tensors
+from serving.checkpoint import Checkpoint, TensorInfo
 from serving.units import GIB, MIB
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 FLOATING = ("F16", "BF16", "F32")
-# The family's quantized forms by their bits: GPTQ as auto-gptq makes it by default, and LLM.int8.
-FORMS = {
-    4: Quantization("gptq", 4, group_size=128, sym=True, desc_act=False),
-    8: Quantization("bitsandbytes", 8),
-}
 # vLLM's own defaults: CpuPlatform.check_and_update_config and CacheConfig.DEFAULT_BLOCK_SIZE.
 BLOCK_SIZE = {"cpu": 128, "cuda": 16}
 # cuBLAS workspaces and kernels that the first forward pass loads. vLLM's logs show 0.16 to 0.33 GiB as "non-torch
@@ -28,10 +22,12 @@ BLOCK_SIZE = {"cpu": 128, "cuda": 16}
 GPU_LIBRARIES = GIB // 4
 # vLLM 0.29's logs in its public tracker: 16 graphs 0.36, 30 graphs 0.14, 86 graphs 0.73 GiB.
 BYTES_PER_GRAPH = 10 * MIB
-# Measured on the demo (Pss without weights and KV cache): API server 0.62, engine core 0.55, worker 0.53 GiB, plus 0.05
-# for the helper process and shared pages.
-CPU_SERVER = int(1.2 * GIB)
-CPU_WORKER = int(0.6 * GIB)
+# Measured on the demo (Pss without weights, KV cache and repacked vocabulary): API server and engine core 0.83 GiB; the
+# worker 0.35 GiB when ready and 0.42 after 32 requests of 600 tokens. With LLM.int8 those left it 0.52 GiB larger:
+# memory that its products had used and the allocator keeps.
+CPU_SERVER = GIB
+CPU_WORKER = GIB // 2
+CPU_INT8 = GIB // 2
 
 
 def weight_bytes(checkpoint: Checkpoint, dtype: str, tensor: int = 1, pipeline: int = 1) -> int:
@@ -122,12 +118,9 @@ def cpu_process_bytes(checkpoint: Checkpoint, dtype: str, tensor: int) -> int:
     keeps the originals.
     """
     repacked = 2 * padded_vocabulary(checkpoint) * checkpoint.hidden_size * DTYPE_BYTES[dtype] // tensor
-    return CPU_SERVER // tensor + CPU_WORKER + repacked
-
-
-def quantized_weight_bytes(checkpoint: Checkpoint, bits: int) -> int:
-    """Bytes of the same model's weights in the family's quantized form of so many bits, scales included."""
-    return sum(info.bytes for _, info in expected_tensors(checkpoint.architecture, FORMS[bits], "float16"))
+    quantization = checkpoint.quantization
+    int8 = CPU_INT8 if quantization and (quantization.method, quantization.bits) == ("bitsandbytes", 8) else 0
+    return CPU_SERVER // tensor + CPU_WORKER + int8 + repacked
 
 
 def _served(checkpoint: Checkpoint, info: TensorInfo, dtype: str) -> int:

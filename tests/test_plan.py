@@ -19,7 +19,7 @@ from serving.gpus import Gpu
 from serving.hardware import Hardware, declared
 from serving.parallel import legal_pipeline_parallel_sizes, legal_tensor_parallel_sizes, tensor_parallel_objection
 from serving.plan import Plan, make_plan
-from serving.sizes import graph_bytes, kv_bytes_per_token, pipeline_stages, quantized_weight_bytes, weight_bytes
+from serving.sizes import graph_bytes, kv_bytes_per_token, pipeline_stages, weight_bytes
 from serving.tensors import expected_tensors
 from serving.units import GIB
 
@@ -135,12 +135,6 @@ def test_quantized_weights_count_as_stored() -> None:
     assert weight_bytes(model(quantization=LLM_INT8), "float16") == pytest.approx(
         6_071_255_040 + 30 * 43_008 * 4 + rest, rel=0.001
     )
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-def test_another_form_is_estimated_as_it_is_counted(bits: int) -> None:
-    quantized = model(quantization={4: GPTQ, 8: LLM_INT8}[bits])
-    assert quantized_weight_bytes(SIX, bits) == pytest.approx(weight_bytes(quantized, "float16"), rel=0.001)
 
 
 def test_what_the_engine_does_not_load_does_not_count() -> None:
