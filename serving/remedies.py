@@ -28,9 +28,9 @@ def does_not_fit(inputs: Inputs, plan: Plan) -> DoesNotFitError:
 
 
 def place(inputs: Inputs, plan: Plan) -> str:
-    """The devices in words: "one T4", "2 x A800-80G", "this CPU"."""
+    """The devices in words: "one T4", "2 x A800-80G", "a CPU with 14.0 GiB free"."""
     if plan.device == "cpu":
-        return "this CPU"
+        return f"a CPU with {format_bytes(inputs.hardware.memory_available_bytes)} free"
     name = inputs.hardware.gpus[0].name
     return f"one {name}" if plan.devices == 1 else f"{plan.devices} x {name}"
 
@@ -86,10 +86,10 @@ def other_forms(inputs: Inputs, plan: Plan) -> Iterator[str]:
     for quantization in FORMS:
         tensors = dict(expected_tensors(checkpoint.architecture, quantization, "float16"))
         form = replace(inputs, checkpoint=replace(checkpoint, quantization=quantization, tensors=tensors))
-        whole = plan.tensor_parallel_size not in legal_tensor_parallel_sizes(form.checkpoint)
-        other = lay_out(
-            form, *((1, plan.devices) if whole else (plan.tensor_parallel_size, plan.pipeline_parallel_size))
-        )
+        if plan.tensor_parallel_size in legal_tensor_parallel_sizes(form.checkpoint):
+            other = lay_out(form, plan.tensor_parallel_size, plan.pipeline_parallel_size)
+        else:
+            other = lay_out(form, 1, plan.devices)
         if other.fits:
             row = catalog.get(f"{checkpoint.entry.name}-{quantization.bits}bit") if checkpoint.entry else None
             name = row.name if row else f"a {quantization.bits}-bit form"

@@ -345,8 +345,8 @@ def test_kv_cache_in_whole_blocks() -> None:
             {},
             "XuanYuan-6B-Chat does not fit on one T4: weights 11.9 GiB + activations 0.5 GiB + CUDA graphs 70 MiB "
             "leave 0.6 GiB of 13.0 GiB (90% of 14.5 GiB), and one request of 2,048 tokens needs 0.9 GiB of KV cache. "
-            "What would fit: --max-model-len 1024; or XuanYuan-6B-Chat-8bit, which needs 7.8 GiB; or "
-            "XuanYuan-6B-Chat-4bit, which needs 5.1 GiB; or 2 x T4 (--tensor-parallel-size 2).",
+            "What would fit: --max-model-len 1024; or XuanYuan-6B-Chat-8bit, which needs 7.7 GiB; or "
+            "XuanYuan-6B-Chat-4bit, which needs 5.3 GiB; or 2 x T4 (--tensor-parallel-size 2).",
             id="6B on a T4",
         ),
         pytest.param(
@@ -355,7 +355,7 @@ def test_kv_cache_in_whole_blocks() -> None:
             {},
             "GiB more than 71.5 GiB (90% of 79.5 GiB), and one request of 8,192 tokens needs 2.5 GiB of KV cache. "
             "What would fit: XuanYuan-70B-Chat-8bit, which needs 68.1 GiB; or "
-            "XuanYuan-70B-Chat-4bit, which needs 37.4 GiB; or 2 x A800-80G (--tensor-parallel-size 2).",
+            "XuanYuan-70B-Chat-4bit, which needs 38.4 GiB; or 2 x A800-80G (--tensor-parallel-size 2).",
             id="70B on one A800",
         ),
         pytest.param(SEVENTY, declared("T4", 8), {}, "or 2 x H100-80G (--tensor-parallel-size 2).", id="70B on any T4"),
@@ -370,7 +370,7 @@ def test_kv_cache_in_whole_blocks() -> None:
             SIX,
             declared(cpu_memory=14 * GIB),
             {},
-            "which needs 7.0 GiB; or 3.1 GiB more free memory.",
+            "which needs 6.7 GiB; or 2.8 GiB more free memory.",
             id="6B on a small CPU",
         ),
         pytest.param(
