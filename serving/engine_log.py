@@ -45,6 +45,8 @@ class EngineLog:
 
     def attach(self) -> None:
         """Send what vLLM and uvicorn log to the file, and vLLM's errors also to the console."""
+        # An 8-bit checkpoint would write a line at every multiplication: 200 a token.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         if self.file is None:
             return
         whole = logging.StreamHandler(self.file)
