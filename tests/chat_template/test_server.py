@@ -105,14 +105,22 @@ def test_the_other_routes_count_the_same_prompt(api: Api) -> None:
     assert api.post("/v1/messages/count_tokens", messages=user(SECRET))["input_tokens"] == len(ids)
 
 
-def test_the_next_turn_finds_the_last_one_in_the_prefix_cache(api: Api) -> None:
+def test_the_next_turn_finds_the_last_one_in_the_prefix_cache(api: Api, tokenizer: Any) -> None:
     question = "What is a bond? " * 40
-    answer = api.chat(user(question), structured_outputs={"regex": r" A loan\."}, return_token_ids=True)
-    reply = answer["choices"][0]["message"]["content"]
-    assert reply == "A loan."
+    prompt = reference_string([("user", question)], "6b")
+    usual = reference_ids(tokenizer, f"{prompt} A loan.")[len(reference_ids(tokenizer, prompt)) :]
+    answer = api.chat(
+        user(question),
+        structured_outputs={"regex": r" A loan\."},
+        temperature=0,
+        # A trained model writes words in their usual pieces. This one must be led to them.
+        logit_bias={str(number): 100 for number in usual},
+        return_token_ids=True,
+    )
     said = [*answer["prompt_token_ids"], *answer["choices"][0]["token_ids"]]
     before = api.counter("vllm:prefix_cache_hits_total")
-    following = api.prompt_ids([*user(question), {"role": "assistant", "content": reply}, *user("And a share?")])
+    following = api.prompt_ids([*user(question), {"role": "assistant", "content": "A loan."}, *user("And a share?")])
+    assert said == [*reference_ids(tokenizer, f"{prompt} A loan."), tokenizer.eos_token_id]
     assert following[: len(said)] == said
     hits = api.counter("vllm:prefix_cache_hits_total") - before
     assert hits >= len(said) // 128 * 128 > 0  # the CPU engine caches blocks of 128 tokens
@@ -176,16 +184,10 @@ def test_several_answers_at_once(api: Api) -> None:
 def test_a_continued_answer(api: Api, tokenizer: Any) -> None:
     messages = [*user("hi"), {"role": "assistant", "content": "The answer is "}]
     options = {"add_generation_prompt": False, "continue_final_message": True}
-    expected = reference_ids(
-        tokenizer, reference_string(messages_and_texts(messages), "6b", cue=False)[: -len(" </s>")]
-    )
+    expected = reference_ids(tokenizer, " Human: hi Assistant: The answer is")
     assert api.prompt_ids(messages, **options) == expected
     answer = api.chat(messages, structured_outputs={"regex": " yes"}, **options)
     assert answer["choices"][0]["message"]["content"] == " yes"
-
-
-def messages_and_texts(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(message["role"], message["content"]) for message in messages]
 
 
 REFUSED = [
