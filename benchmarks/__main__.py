@@ -9,6 +9,7 @@ from benchmarks.console import EXIT_CONFIGURATION, EXIT_FAILED, BenchmarkError, 
 COMMANDS = {
     "load": "send a load to any OpenAI-compatible server and measure what comes back",
     "capacity": "how many users a server serves within an SLO",
+    "oracle": "whether this harness and `vllm bench serve` measure the same",
     "client": "what the load generator itself costs, against a server that costs next to nothing",
 }
 

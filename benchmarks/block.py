@@ -28,10 +28,16 @@ class Block:
 
 
 def count_mismatch(calls: Sequence[Call], outcomes: Sequence[Outcome]) -> list[str]:
-    """Where a prompt was sent as token ids, the server must have counted just as many."""
-    pairs = ((call.input_tokens, item.input_tokens) for call, item in zip(calls, outcomes, strict=True) if item.ok)
-    wrong = [(sent, counted) for sent, counted in pairs if sent is not None and sent != counted]
-    return [f"the server counted {wrong[0][1]} prompt tokens where {wrong[0][0]} were sent"] if wrong else []
+    """The server must have counted as many tokens as were sent and asked for, where these numbers are known."""
+    reasons = []
+    for kind, does in (("input_tokens", "sent"), ("output_tokens", "asked for")):
+        pairs = [
+            (getattr(call, kind), getattr(item, kind)) for call, item in zip(calls, outcomes, strict=True) if item.ok
+        ]
+        wrong = [(known, counted) for known, counted in pairs if known is not None and known != counted]
+        if wrong:
+            reasons.append(f"the server counted {wrong[0][1]} {kind.replace('_', ' ')} where {wrong[0][0]} were {does}")
+    return reasons
 
 
 def unexplained(outcomes: Sequence[Outcome]) -> list[str]:

@@ -29,12 +29,12 @@ class Server:
 
 @dataclass(frozen=True)
 class Call:
-    """One request, ready to be sent. The token counts are what was asked for; None where only the server knows."""
+    """One request, ready to be sent, and the token counts that its answer must show; None where these are not known."""
 
     path: str
     body: bytes
     input_tokens: int | None
-    output_tokens: int
+    output_tokens: int | None
 
 
 @dataclass(slots=True)

@@ -84,12 +84,13 @@ def outcome(exchange: Exchange, block_start: int) -> Outcome:
     answer = parse(exchange.reads) if exchange.status == 200 else Answer()
     error, explained = failure(exchange, answer)
     pieces = answer.pieces
-    first = next((at for at, text in pieces if text), pieces[0][0] if pieces else exchange.end)
+    first = next((at for at, text, _ in pieces if text), pieces[0][0] if pieces else exchange.end)
     last = pieces[-1][0] if pieces else exchange.end
     output_tokens = answer.output_tokens or len(pieces)
     # What came with the first content was not waited for one by one: its tokens are not part of the pace.
-    with_first = sum(at <= first for at, _ in pieces)
-    reads = sorted({at for at, _ in pieces})
+    come = [counted for at, _, counted in pieces if at <= first]
+    with_first = max(come, default=0) or len(come)
+    reads = sorted({at for at, _, _ in pieces})
     return Outcome(
         start=(exchange.sent - block_start) / 1e9,
         send_lag=(exchange.sent - exchange.intended) / 1e9,
@@ -99,7 +100,7 @@ def outcome(exchange: Exchange, block_start: int) -> Outcome:
         e2el=(last - exchange.sent) / 1e9,
         slo_e2el=(last - exchange.intended) / 1e9,
         gaps=[(after - before) / 1e9 for before, after in pairwise(reads)],
-        times=[(at - exchange.intended) / 1e9 for at, _ in pieces],
+        times=[(at - exchange.intended) / 1e9 for at, _, _ in pieces],
         pieces=len(pieces),
         input_tokens=answer.input_tokens or exchange.call.input_tokens or 0,
         output_tokens=output_tokens,

@@ -139,10 +139,15 @@ def calls(args: argparse.Namespace, target: Server, count: int) -> list[Call]:
 
 def first_model(target: Server) -> str:
     """The name of the first model that the server lists. Raises BenchmarkError when it lists none."""
+    return str(list_models(target)[0]["id"])
+
+
+def list_models(target: Server) -> list[dict[str, Any]]:
+    """What the server lists, at least one. Raises BenchmarkError when it lists none."""
     listing = asyncio.run(get_json(target, "/v1/models"))
     if not listing.get("data"):
         raise BenchmarkError(f"{target.url} lists no model: name one with --model")
-    return str(listing["data"][0]["id"])
+    return list(listing["data"])
 
 
 async def get_json(target: Server, path: str) -> dict[str, Any]:

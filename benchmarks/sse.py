@@ -13,12 +13,12 @@ Read = tuple[int, bytes]
 class Answer:
     """One streamed answer.
 
-    `pieces` holds (time in ns, text) of each event that carries tokens; the text may be empty, since a token can be
-    half a character or the end of the text. A first event that only names the role carries none. `input_tokens` and
-    `output_tokens` are the server's own count, 0 where it gave none.
+    `pieces` holds (time in ns, text, tokens so far) of each event that carries tokens; the text may be empty, since a
+    token can be half a character or the end of the text. A first event that only names the role carries none.
+    `input_tokens` and `output_tokens` are the server's own count, 0 where it gave none; it may count with every event.
     """
 
-    pieces: list[tuple[int, str]] = field(default_factory=list)
+    pieces: list[tuple[int, str, int]] = field(default_factory=list)
     input_tokens: int = 0
     output_tokens: int = 0
     finish_reason: str | None = None
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        return "".join(text for _, text in self.pieces)
+        return "".join(text for _, text, _ in self.pieces)
 
     def take(self, at: int, data: bytes) -> None:
         """Add one event that came at `at`."""
@@ -62,7 +62,7 @@ class Answer:
         self.finish_reason = reason or self.finish_reason
         only_role = "role" in delta and not text and not reason
         if not only_role:
-            self.pieces.append((at, text))
+            self.pieces.append((at, text, self.output_tokens))
 
 
 def events(reads: Iterable[Read]) -> Iterator[Read]:

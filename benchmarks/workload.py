@@ -52,7 +52,8 @@ class Question:
         if ignore_eos:
             body["ignore_eos"] = True
         data = json.dumps(body, ensure_ascii=False).encode()
-        return Call(CHAT if self.is_chat else COMPLETIONS, data, self.input_tokens, self.output_tokens)
+        path = CHAT if self.is_chat else COMPLETIONS
+        return Call(path, data, self.input_tokens, self.output_tokens if ignore_eos else None)
 
 
 def synthetic(count: int, input_len: int, output_len: int, seed: int, *, shared: float = 0.0) -> list[Question]:

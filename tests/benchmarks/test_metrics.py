@@ -40,6 +40,13 @@ def test_tokens_that_came_with_the_first_are_not_part_of_the_pace() -> None:
     assert item.gaps == pytest.approx([0.020])
 
 
+def test_a_server_that_counts_with_every_event_is_believed() -> None:
+    """Three tokens in the first event, one in the second: one token in 20 ms."""
+    counted = event("abc").replace(b"}]}", b'}],"usage":{"prompt_tokens":5,"completion_tokens":3}}')
+    item = answered((50, counted), (70, event("d", "length")), tokens=4)
+    assert item.tpot == pytest.approx(0.020)
+
+
 def test_the_first_token_is_the_first_with_content() -> None:
     item = answered((50, event("")), (60, event("a")), (80, event("b", "length")), tokens=3)
     assert (item.ttft, item.tpot) == pytest.approx((0.060, 0.020))

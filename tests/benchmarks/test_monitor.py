@@ -60,7 +60,15 @@ def test_failures_nobody_explained() -> None:
     assert unexplained([replace(broken, explained=True)]) == []
 
 
-def test_the_servers_count_of_the_prompt_is_checked() -> None:
-    item = replace(answer(1, 0, 0), input_tokens=9)
-    assert count_mismatch([Call("/", b"", 8, 1)], [item]) == ["the server counted 9 prompt tokens where 8 were sent"]
-    assert count_mismatch([Call("/", b"", None, 1)], [item]) == count_mismatch([Call("/", b"", 9, 1)], [item]) == []
+@pytest.mark.parametrize(
+    ("call", "reasons"),
+    [
+        (Call("/", b"", 9, 4), []),
+        (Call("/", b"", None, None), []),
+        (Call("/", b"", 8, 4), ["the server counted 9 input tokens where 8 were sent"]),
+        (Call("/", b"", 9, 5), ["the server counted 4 output tokens where 5 were asked for"]),
+    ],
+)
+def test_the_servers_counts_are_checked(call: Call, reasons: list[str]) -> None:
+    item = replace(answer(1, 0, 0), input_tokens=9, output_tokens=4)
+    assert count_mismatch([call], [item]) == reasons

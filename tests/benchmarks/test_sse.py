@@ -33,7 +33,7 @@ def reads(stream: bytes, cuts: list[int]) -> list[Read]:
 @given(st.lists(st.integers(0, 10_000), max_size=40))
 def test_cuts_change_nothing_but_times(cuts: list[int]) -> None:
     answer = parse(reads(CHAT, cuts))
-    assert [text for _, text in answer.pieces] == ["市盈率", "", " 😀"]
+    assert [text for _, text, _ in answer.pieces] == ["市盈率", "", " 😀"]
     assert (answer.input_tokens, answer.output_tokens) == (7, 3)
     assert (answer.finish_reason, answer.done, answer.error) == ("stop", True, "")
 
@@ -46,7 +46,7 @@ def test_an_event_has_the_time_of_the_read_that_completed_it(cuts: list[int]) ->
     for at, chunk in whole:
         times += [at] * sum(reached < end <= reached + len(chunk) for end in ends)
         reached += len(chunk)
-    assert [at for at, _ in parse(whole).pieces] == times[1:4]
+    assert [at for at, _, _ in parse(whole).pieces] == times[1:4]
 
 
 @pytest.mark.parametrize("file", sorted(STREAMS.iterdir()), ids=lambda file: file.stem)
@@ -65,7 +65,7 @@ def test_recorded_streams(file: Path, cuts: list[int]) -> None:
 
 
 def test_coalesced_events_come_at_once() -> None:
-    assert [at for at, _ in parse([(5, CHAT)]).pieces] == [5, 5, 5]
+    assert [at for at, _, _ in parse([(5, CHAT)]).pieces] == [5, 5, 5]
 
 
 def test_a_completion_without_done_is_complete() -> None:
@@ -79,7 +79,7 @@ def test_done_without_its_blank_line() -> None:
 
 def test_carriage_returns_comments_and_other_fields() -> None:
     stream = b": ping\r\n\r\nevent: message\r\nid: 1\r\ndata:" + b'{"choices":[{"text":"x"}]}\r\n\r\n'
-    assert parse([(1, stream)]).pieces == [(1, "x")]
+    assert parse([(1, stream)]).pieces == [(1, "x", 0)]
 
 
 def test_data_over_several_lines_is_one_event() -> None:
@@ -110,4 +110,4 @@ def test_an_error_event_is_told(event: bytes, error: str) -> None:
 
 
 def test_reasoning_counts_as_content() -> None:
-    assert parse([(1, b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n')]).pieces == [(1, "hm")]
+    assert parse([(1, b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n')]).pieces == [(1, "hm", 0)]
