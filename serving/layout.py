@@ -22,8 +22,10 @@ from serving.units import GIB
 # outside it, and on a 16 GiB card 8 % is too little for them. Of a CPU's free memory: the rest is for the user's other
 # programs.
 UTILIZATION = 0.9
-# `nvidia-smi` counts memory that the driver keeps: torch reports 79.2 GiB of an 80 GiB card, 23.6 of 24, 14.6 of 15.
+# `nvidia-smi` counts memory that the driver keeps. In vLLM's public logs an H100 (79.65 GiB) has 79.22, an RTX 5090
+# (31.84) 31.37, a 24 GiB card 23.55.
 GPU_DRIVER = GIB // 2
+# A process's CUDA context, taken before vLLM looks how much is free.
 GPU_CONTEXT = GIB // 2
 # max_num_seqs: the most of these of which the KV cache holds that many short requests. More would be admitted and then
 # preempted, which computes them twice, and each costs memory for logits and CUDA graphs. vLLM's defaults are 128 on a

@@ -8,7 +8,7 @@ from serving.catalog import load_catalog
 from serving.checkpoint import Quantization
 from serving.errors import DoesNotFitError
 from serving.gpus import Gpu, known_gpus
-from serving.layout import Inputs, Plan, lay_out
+from serving.layout import UTILIZATION, Inputs, Plan, lay_out
 from serving.parallel import legal_pipeline_parallel_sizes, legal_tensor_parallel_sizes
 from serving.tensors import expected_tensors
 from serving.units import format_bytes
@@ -28,11 +28,12 @@ def does_not_fit(inputs: Inputs, plan: Plan) -> DoesNotFitError:
 
 
 def place(inputs: Inputs, plan: Plan) -> str:
-    """The devices in words: "one T4", "2 x A800-80G", "a CPU with 14.0 GiB free"."""
+    """The devices in words: "one T4", "2 x A800-80G that others use too", "a CPU with 14.0 GiB free"."""
     if plan.device == "cpu":
         return f"a CPU with {format_bytes(inputs.hardware.memory_available_bytes)} free"
-    name = inputs.hardware.gpus[0].name
-    return f"one {name}" if plan.devices == 1 else f"{plan.devices} x {name}"
+    shared = inputs.gpu_memory_utilization is None and plan.gpu_memory_utilization < UTILIZATION
+    number = "one" if plan.devices == 1 else f"{plan.devices} x"
+    return f"{number} {inputs.hardware.gpus[0].name}{' that others use too' if shared else ''}"
 
 
 def shortage(plan: Plan) -> str:

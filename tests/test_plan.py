@@ -14,7 +14,7 @@ from serving.architecture import read_architecture
 from serving.catalog import load_catalog
 from serving.checkpoint import Checkpoint, Quantization
 from serving.commands.plan import camel, helm_values, picture, yaml
-from serving.errors import ConfigError, DoesNotFitError
+from serving.errors import CheckpointError, ConfigError, DoesNotFitError
 from serving.gpus import Gpu
 from serving.hardware import Hardware, declared
 from serving.parallel import legal_pipeline_parallel_sizes, legal_tensor_parallel_sizes, tensor_parallel_objection
@@ -383,6 +383,15 @@ def test_kv_cache_in_whole_blocks() -> None:
         ),
         pytest.param(
             SIX,
+            shared("A800-80G", 10 * GIB),
+            {},
+            # (10 - 0.5) / 79.5 = 11.9 %.
+            "does not fit on one A800-80G that others use too: weights 11.9 GiB + activations 0.5 GiB + "
+            "CUDA graphs 70 MiB are 3.7 GiB more than 8.7 GiB (11% of 79.5 GiB)",
+            id="others use the GPU",
+        ),
+        pytest.param(
+            SIX,
             declared("A800-80G"),
             {"kv_cache_memory": GIB // 2},
             "What would fit: --kv-cache-memory-bytes from 1014497280 to ",  # 129 blocks of 16 x 480 KiB
@@ -491,20 +500,18 @@ def test_stages_hold_all_layers_once(checkpoint: Checkpoint, count: int) -> None
     assert [layer for stage in stages for layer in stage] == list(range(checkpoint.num_layers))
 
 
-def parsed(output: str) -> dict[str, Any]:
-    """The command's JSON."""
-    values: dict[str, Any] = json.loads(output)
-    return values
-
-
 def test_the_command(family_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["plan", str(family_checkpoint), "--gpu", "T4", "--count", "2", "--context", "512"]) == 0
-    text = capsys.readouterr().out
-    assert "2 of 2" not in text
-    assert "\n  --max-model-len 512\n" in text
-    assert "  maxModelLen: 512" in text.splitlines()[-12:] or "    maxModelLen: 512" in text
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(" (float16) on 1 x T4, each with 14.5 GiB")
+    assert "  --max-model-len 512" in lines
+    assert "    maxModelLen: 512" in lines
+    assert "note         1 of 2 GPUs stay free: more replicas (--ray) would use them" in lines
+
+
+def test_the_command_for_programs(family_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["plan", str(family_checkpoint), "--cpu-memory", "24GiB", "--json"]) == 0
-    values = parsed(capsys.readouterr().out)
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert values["device"] == "cpu"
     assert values["flags"][values["flags"].index("--kv-cache-memory-bytes") + 1] == str(values["kv_cache_bytes"])
     assert values["helm"]["config"]["kvCacheMemoryBytes"] == values["kv_cache_bytes"]
@@ -512,9 +519,31 @@ def test_the_command(family_checkpoint: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith("config:\n  model: ")
 
 
-def test_the_command_refuses(family_checkpoint: Path) -> None:
-    with pytest.raises(DoesNotFitError, match="more free memory"):
-        cli.run(["plan", str(family_checkpoint), "--cpu-memory", "1GiB"])
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--cpu-memory", "1GiB"], "more free memory"),
+        (["--gpu", "T4", "--cpu-memory", "1GiB"], "either by --gpu"),
+        (["--gpu", "T5"], 'gpu: "T5" is not known'),
+        (["--cpu-memory", "lots"], 'cpu_memory: "lots" is not a size'),
+    ],
+)
+def test_the_command_refuses(family_checkpoint: Path, args: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        cli.run(["plan", str(family_checkpoint), *args])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no-one-of-this-name/no-such-model", "is not on this machine, and a plan is made from its config.json"),
+        ("XuanYuan-6B-Chatt", 'did you mean "XuanYuan-6B-Chat"'),
+        ("./no-such-folder", "there is no such folder"),
+    ],
+)
+def test_the_command_fetches_nothing(name: str, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        cli.run(["plan", name, "--gpu", "T4"])
 
 
 @pytest.fixture
