@@ -16,6 +16,7 @@ KEY = "xuanyuan.exchange"
 # A client that has stopped reading does not get to hold the request up for the sake of its error event.
 PARTING_SECONDS = 1.0
 Header = tuple[bytes, bytes]
+UNBUFFERED = (b"x-accel-buffering", b"no")  # nginx would collect a stream in its buffers
 
 
 class Exchange:
@@ -90,6 +91,8 @@ class Exchange:
         if self.route.generates and self.status == 200:
             self.streaming = _is_event_stream(headers)
             self.watched = EventStream(self.route.stream_end) if self.streaming else Document()
+        if self.streaming:
+            headers.append(UNBUFFERED)
         return {**message, "headers": headers + self.headers}
 
     async def _body(self, message: Message) -> None:

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from limits import RateLimitItemPerMinute
-from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,7 +22,7 @@ from serving.guard.settings import GuardSettings
 from serving.keys import Key
 from serving.log import log
 
-WINDOW = RateLimitItemPerMinute(1).get_expiry()
+WINDOW = 60  # seconds
 STORAGE_TIMEOUT = 0.5  # seconds; a request never waits longer for Redis
 STORAGE_PAUSE = 5.0  # seconds in which a Redis that did not answer is not asked again
 
@@ -36,7 +34,7 @@ class Quotas:
         self.app = app
         self.settings = context.settings
         self.clock, self.wall = context.clock, context.wall
-        self.limiter = FixedWindowRateLimiter(storage(context.settings))
+        self.storage = storage(context.settings)
         self.running: Counter[str] = Counter()
         self.retry_at = float("-inf")
 
@@ -68,14 +66,11 @@ class Quotas:
 
         async def use() -> None:
             if tokens:
-                remaining, reset = await self.left(exchange, key, "tokens", tokens)
-                if remaining <= 0:
-                    raise over("tokens a minute", tokens, reset)
+                used = await self.storage.get(f"tokens/{key.name}")
+                await self.judge(exchange, key, "tokens", used, tokens, used >= tokens)
             if requests:
-                allowed = await self.limiter.hit(RateLimitItemPerMinute(requests), "requests", key.name)
-                _, reset = await self.left(exchange, key, "requests", requests)
-                if not allowed:
-                    raise over("requests a minute", requests, reset)
+                used = await self.storage.incr(f"requests/{key.name}", WINDOW)
+                await self.judge(exchange, key, "requests", used, requests, used > requests)
 
         if (tokens or requests) and not await self.stored(use) and self.settings.rate_limit_failure == "closed":
             message = "Requests cannot be counted at the moment. Ask again soon."
@@ -83,22 +78,20 @@ class Quotas:
 
     async def charge(self, exchange: Exchange, key: Key) -> None:
         """Count the tokens that a request has used."""
-        per_minute, used = self.limit(key, "tokens_per_minute"), exchange.usage.total
-        if per_minute and used:
-            item = RateLimitItemPerMinute(per_minute)
-            await self.stored(lambda: self.limiter.hit(item, "tokens", key.name, cost=used))
+        used = exchange.usage.total
+        if used and self.limit(key, "tokens_per_minute"):
+            await self.stored(lambda: self.storage.incr(f"tokens/{key.name}", WINDOW, used))
 
-    async def left(self, exchange: Exchange, key: Key, kind: str, per_minute: int) -> tuple[int, float]:
-        """What is left in the key's window and in how many seconds the next begins; the answer's headers say so."""
-        item = RateLimitItemPerMinute(per_minute)
-        stats = await self.limiter.get_window_stats(item, kind, key.name)
-        reset = stats.reset_time - self.wall()
+    async def judge(self, exchange: Exchange, key: Key, kind: str, used: int, limit: int, over_it: bool) -> None:
+        """Tell the answer's headers what is left in the key's window, and refuse if that is nothing."""
+        reset = await self.storage.get_expiry(f"{kind}/{key.name}") - self.wall()
         if reset > WINDOW + 1:  # the clock was set back: this window would last as long as the step
-            await self.limiter.clear(item, kind, key.name)
+            await self.storage.clear(f"{kind}/{key.name}")
         reset = min(max(reset, 0.0), WINDOW)
-        for name, value in (("limit", per_minute), ("remaining", stats.remaining), ("reset", f"{reset:.0f}s")):
+        for name, value in (("limit", limit), ("remaining", max(0, limit - used)), ("reset", f"{reset:.0f}s")):
             exchange.headers.append((f"x-ratelimit-{name}-{kind}".encode(), str(value).encode()))
-        return stats.remaining, reset
+        if over_it:
+            raise over(f"{kind} a minute", limit, reset)
 
     async def stored(self, use: Callable[[], Awaitable[object]]) -> bool:
         """Run one use of the storage. False if it did not answer, now or a moment ago."""

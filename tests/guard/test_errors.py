@@ -36,6 +36,7 @@ async def test_the_first_part_of_a_stream_arrives_before_the_second_exists(guard
 async def test_the_answer_is_not_changed(guarded: Guarded, stream: bool) -> None:
     call = await Call(guarded(), body=chat(stream=stream)).start().done()
     assert call.content == (b"".join(EVENTS) if stream else ANSWER.encode())
+    assert call.answer.get("x-accel-buffering") == ("no" if stream else None)
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -119,7 +119,7 @@ async def test_servers_share_their_rates_in_redis(redis: tuple[str, "subprocess.
     process.wait()
     assert (await ask(0)).error["code"] == "rate_limits_unavailable"
     for guard in guards:
-        await layer_of(guard, Quotas).limiter.storage.bridge.storage.aclose()
+        await layer_of(guard, Quotas).storage.bridge.storage.aclose()
 
 
 @pytest.mark.parametrize("mode", ["0", "1"])
