@@ -27,7 +27,7 @@ from serving.hub import locate
 from serving.job import Job
 from serving.log import log
 from serving.native import find_preloads
-from serving.plan import Plan, make_plan
+from serving.plan import Plan, plan_for
 
 DEFAULT_ON_GPU = "XuanYuan-6B-Chat"
 DEMO_NAME = "SmolLM2-135M-Instruct"
@@ -57,17 +57,7 @@ def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
         device=hardware.device,
         allow_pickle=config.allow_pickle,
     )
-    plan = make_plan(
-        checkpoint,
-        hardware,
-        max_model_len=config.max_model_len or None,
-        max_num_seqs=config.max_num_seqs or None,
-        gpu_memory_utilization=config.gpu_memory_utilization or None,
-        kv_cache_memory=config.kv_cache_memory_bytes or None,
-        tensor_parallel_size=config.tensor_parallel_size or None,
-        pipeline_parallel_size=config.pipeline_parallel_size or None,
-        dtype=None if config.dtype == "auto" else config.dtype,
-    )
+    plan = plan_for(config, checkpoint, hardware)
     preloads = find_preloads() if hardware.device == "cpu" else ()
     spec = engine_spec(config, checkpoint, plan, preloads=preloads, cpus=hardware.cpus, passed=passed)
     return Prepared(config, checkpoint, plan, spec)

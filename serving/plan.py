@@ -110,6 +110,10 @@ def served_dtype(checkpoint: Checkpoint, hardware: Hardware, wanted: str | None)
         raise ConfigError(f'dtype: "{wanted}" is not one of {", ".join(DTYPE_BYTES)}{near(wanted, list(DTYPE_BYTES))}')
     if wanted == "bfloat16" and without_bf16:
         raise ConfigError(f"dtype: {without_bf16[0]} has no bfloat16; use float16")
+    if wanted == "float32" and checkpoint.quantization:
+        # vLLM 0.29: GPTQ refuses it, the bitsandbytes plugin fails at 4 bits and computes in bfloat16 at 8.
+        method = checkpoint.quantization.method
+        raise ConfigError(f"dtype: {method} checkpoints are served in float16 or bfloat16, not in float32")
     return wanted
 
 
