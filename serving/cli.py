@@ -1,4 +1,4 @@
-"""The command line: find the command, parse its arguments, and turn every expected failure into one line and an exit code."""
+"""The command line: find the command, parse its arguments, turn expected failures into one line and an exit code."""
 
 import argparse
 import importlib
@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
 def usage() -> str:
     """The help of `xuanyuan` itself."""
     rows = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
-    return f"usage: xuanyuan COMMAND …\n\nServe the XuanYuan-6B family of Chinese finance LLMs.\n\n{rows}\n\nxuanyuan COMMAND --help says more."
+    about = "Serve the XuanYuan-6B family of Chinese finance LLMs."
+    return f"usage: xuanyuan COMMAND …\n\n{about}\n\n{rows}\n\nxuanyuan COMMAND --help says more."
 
 
 def run(argv: list[str]) -> int:

@@ -1,7 +1,7 @@
 """One frozen configuration, from four sources: flag over environment over file over default.
 
-The defaults, the help texts and the legal values stand here (and in `guard/settings.py` for the guard's part) and nowhere
-else: flags, environment names, `xuanyuan config` and the table in the README are made from them.
+The defaults, the help texts and the legal values stand here (the guard's in `guard/settings.py`) and nowhere else:
+flags, environment names, `xuanyuan config` and the table in the README are made from them.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class ServingConfig(GuardSettings):
             raise ConfigError(f"gpu_memory_utilization={self.gpu_memory_utilization}: expected a share from 0 to 1")
         if self.host not in LOOPBACK and not self.keys_file and not self.allow_anonymous:
             raise ConfigError(
-                f"host={self.host!r} would let anybody on the network ask: set keys_file (make keys with `xuanyuan keys add`), "
+                f"host={self.host!r} would let anybody on the network ask: set keys_file (see `xuanyuan keys`), "
                 "or allow_anonymous to insist, or listen on 127.0.0.1"
             )
 
@@ -83,7 +83,7 @@ FIELDS: dict[str, "dataclasses.Field[Any]"] = {item.name: item for item in datac
 
 @dataclass(frozen=True)
 class Sourced:
-    """A configuration, and for each field where its value came from ("default", "flag", or the name of a file or variable)."""
+    """A configuration, and where each field's value came from ("default", "flag", or a file's or variable's name)."""
 
     config: ServingConfig
     origins: Mapping[str, str]
@@ -113,7 +113,7 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def from_file(path: Path | None) -> dict[str, Any]:
-    """The fields that a TOML file sets. Raises ConfigError when it cannot be read or names an unknown or ill-typed one."""
+    """The fields that a TOML file sets. Raises ConfigError for an unreadable file, an unknown or ill-typed field."""
     if path is None:
         return {}
     try:

@@ -1,6 +1,7 @@
 """From configuration, checkpoint and plan to vLLM's arguments and environment: one pure table of each."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ def engine_spec(
 ) -> EngineSpec:
     """The arguments and environment of vLLM's server.
 
-    `preloads` are shared libraries to load first (CPU), `cpus` the cores to bind, `passed` what the user wrote after `--`:
-    it comes last and so wins over ours.
+    `preloads` are shared libraries to load first (CPU), `cpus` the cores to bind, `passed` what the user wrote after
+    `--`: it comes last and so wins over ours.
     """
     args = [word for flag, value in arguments(config, checkpoint, plan) for word in words(flag, value)]
     return EngineSpec(checkpoint.path, (*args, *passed), environment(config, plan, tuple(preloads), cpus))
@@ -79,7 +80,7 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         # Version and parallelism are nobody's business.
         ("--fingerprint-mode", "hash"),
         ("--disable-fastapi-docs", True),
-        # vLLM's default lets a script on any web page ask a server on this machine. The guard's `allowed_origins` decides.
+        # vLLM's default lets a script on any web page ask a server on this machine; the guard decides (allowed_origins)
         ("--allowed-origins", "[]"),
         ("--disable-uvicorn-access-log", True),
         ("--uvicorn-log-level", "warning"),
@@ -94,7 +95,7 @@ def sampling(checkpoint: Checkpoint) -> dict[str, float] | None:
 
 
 def renderer(config: ServingConfig, checkpoint: Checkpoint) -> list[tuple[str, object]]:
-    """Our renderer for the family's prompts and for completion-only checkpoints; vLLM's for a checkpoint's own template."""
+    """Our renderer for the family's prompts and completion-only checkpoints; vLLM's for a checkpoint's own template."""
     if checkpoint.template == "own":
         return []
     settings = ChatSettings.from_dict(
@@ -130,6 +131,8 @@ def environment(config: ServingConfig, plan: Plan, preloads: tuple[Path, ...], c
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
         "VLLM_MAX_N_SEQUENCES": str(config.max_n),
+        # Several server processes wait for the engine no longer than this.
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(math.ceil(config.start_timeout)),
         # The weights are a local folder by now.
         "HF_HUB_OFFLINE": "1",
         **to_environ(config),

@@ -8,7 +8,7 @@ class ServingError(Exception):
 
 
 class ConfigError(ServingError):
-    """A flag, environment variable, file or checkpoint is not usable as given. Names the key, the value and what was expected."""
+    """A flag, variable, file or checkpoint is not usable as given. Names the key, the value and what was expected."""
 
     exit_code = 2
 

@@ -9,7 +9,7 @@ from serving.config import FIELDS, kind_of
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, *, skip: tuple[str, ...] = ("model",)) -> None:
-    """Add `--max-model-len` for `max_model_len`, and so on, and `--config FILE`. A flag that is not given sets nothing."""
+    """Add `--max-model-len` for `max_model_len` and so on, and `--config FILE`. A flag not given sets nothing."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     for name, item in FIELDS.items():
         if name not in skip:

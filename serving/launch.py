@@ -1,8 +1,8 @@
 """From a configuration to a running server: check everything that can be refused, then become the server.
 
 Everything here is light: no engine is imported before the configuration, the port, the checkpoint and the hardware are
-known to be good. The serving itself (`server.py`) needs libraries preloaded and variables set before Python starts, so this
-process replaces itself with it: one process, the same id, and a signal sent to it reaches the server.
+known to be good. The serving itself (`server.py`) needs libraries preloaded and variables set before Python starts, so
+this process replaces itself with it: one process, the same id, and a signal sent to it reaches the server.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import NoReturn
 
 from serving.catalog import CatalogEntry, load_catalog
@@ -92,12 +93,14 @@ def serve(config: ServingConfig, passed: tuple[str, ...], environ: Mapping[str, 
         engine_log=engine_log(config),
         start_timeout=config.start_timeout,
         drain_timeout=config.drain_timeout,
+        api_server_count=config.api_server_count,
     )
-    become_server(job, prepared.spec.env, environ, listening)
+    metrics = {"PROMETHEUS_MULTIPROC_DIR": mkdtemp(prefix="xuanyuan-metrics-")} if job.api_server_count > 1 else {}
+    become_server(job, {**prepared.spec.env, **metrics}, environ, listening)
 
 
 def take_port(host: str, port: int) -> socket.socket:
-    """A socket bound to host and port, not yet listening. Raises ConfigError for a bad host, StartError for a taken port."""
+    """A socket bound to host and port. Raises ConfigError for a bad host, StartError for a taken port."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -118,7 +121,7 @@ def take_port(host: str, port: int) -> socket.socket:
 
 
 def engine_log(config: ServingConfig) -> str | None:
-    """The engine's log file, made empty; None: the console. Raises ConfigError when the user's own file cannot be written."""
+    """The engine's log file, made empty; None: the console. Raises ConfigError if the user's own cannot be written."""
     if config.engine_log == "-":
         return None
     path = Path(config.engine_log) if config.engine_log else default_cache() / "logs" / f"serve-{config.port}.log"
@@ -173,4 +176,5 @@ def become_server(job: Job, env: Mapping[str, str], environ: Mapping[str, str], 
     merged["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), environ.get("PATH", os.defpath)))
     sys.stdout.flush()
     # -P: nothing in the folder where the user stands is imported by accident.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "serving.server", job.to_json()], merged)
+    module = "serving.many_servers" if job.api_server_count > 1 else "serving.server"
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, job.to_json()], merged)

@@ -16,7 +16,7 @@ HEAVY = ("torch", "vllm", "transformers", "ray", "numpy", "pydantic", "aiohttp",
 
 @pytest.mark.parametrize("args", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
 def test_help_is_there_and_imports_nothing_heavy(args: list[str]) -> None:
-    """The time that importing takes is what makes a command slow; what is imported does not depend on how busy the box is."""
+    """Importing is what makes a command slow; and what is imported does not depend on how busy the box is."""
     code = (
         "import sys, json; from serving.cli import main\n"
         f"sys.argv = ['xuanyuan', *{args!r}]\n"

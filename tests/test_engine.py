@@ -1,4 +1,4 @@
-"""From configuration to vLLM's arguments: what is printed, what vLLM's own parser makes of it, and whether vLLM moved."""
+"""From configuration to vLLM's arguments: what is printed, what vLLM's parser makes of it, and whether vLLM moved."""
 
 import argparse
 import json

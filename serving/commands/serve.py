@@ -1,7 +1,7 @@
 """Start the server: an OpenAI-compatible API on http://127.0.0.1:8000.
 
-MODEL is a name from `xuanyuan models`, a local folder, or a Hugging Face or ModelScope id. Without MODEL and without a GPU a
-small demo model is served. What comes after -- goes to vLLM unchanged.
+MODEL is a name from `xuanyuan models`, a local folder, or a Hugging Face or ModelScope id. Without MODEL and without a
+GPU a small demo model is served. What comes after -- goes to vLLM unchanged.
 
   xuanyuan serve
   xuanyuan serve XuanYuan-6B-Chat-4bit --port 8080
