@@ -90,7 +90,8 @@ class Exchange:
         headers = [header for header in message.get("headers", ()) if not _ours(header[0])]
         if self.route.generates and self.status == 200:
             self.streaming = _is_event_stream(headers)
-            self.watched = EventStream(self.route.stream_end) if self.streaming else Document()
+            route = self.route
+            self.watched = EventStream(route.stream_end, route.stream_begin) if self.streaming else Document()
         if self.streaming:
             headers.append(UNBUFFERED)
         return {**message, "headers": headers + self.headers}

@@ -42,14 +42,14 @@ class KeyFile:
         try:
             self.keys = self._load()
         except ConfigError as error:
-            metrics.KEYS_FILE_GOOD.set(0)
+            metrics.KEYS_FILE_BROKEN.set(1)
             log(f"{error}. The keys of before stay in force.")
         else:
             log(f"keys file {self.path}: changed, {len(self.keys)} keys are in force")
 
     def _load(self) -> dict[str, Key]:
         keys = {key.hash: key for key in read_keys(self.path)}
-        metrics.KEYS_FILE_GOOD.set(1)
+        metrics.KEYS_FILE_BROKEN.set(0)
         return keys
 
     def _stamp(self) -> Stamp | None:

@@ -19,6 +19,8 @@ TOTAL = Histogram("xuanyuan_request_seconds", "Time to the end of the answer", [
 IN_FLIGHT = Gauge("xuanyuan_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
 QUEUED = Gauge("xuanyuan_queued", "Answers beyond what the engine generates at a time", multiprocess_mode="livesum")
 DRAINING = Gauge("xuanyuan_draining", "1 while no new request is taken", multiprocess_mode="livemax")
-KEYS_FILE_GOOD = Gauge("xuanyuan_keys_file_good", "0 while the last good keys are used", multiprocess_mode="livemin")
+KEYS_FILE_BROKEN = Gauge(
+    "xuanyuan_keys_file_broken", "1 while the last good keys are used", multiprocess_mode="livemax"
+)
 STORAGE_FAILURES = Counter("xuanyuan_rate_limit_failures", "Times the storage of the rate limits did not answer")
 LOG_FAILURES = Counter("xuanyuan_log_failures", "Access lines that could not be written")

@@ -21,8 +21,8 @@ class Route:
     """One path that exists.
 
     `generates`: it takes a turn in the engine, so it is queued, timed and counted in tokens. `stream_end`: how the last
-    event of its event stream begins; a stream that stops before one of these was cut off. `named_events`: its events
-    have an `event:` line.
+    event of its event stream begins; a stream that stops before one of these was cut off. `stream_begin`: how the
+    events begin that come before any token. `named_events`: its events have an `event:` line.
     """
 
     path: str
@@ -30,6 +30,7 @@ class Route:
     methods: tuple[str, ...] = ("POST",)
     generates: bool = False
     stream_end: tuple[bytes, ...] = ()
+    stream_begin: tuple[bytes, ...] = ()
     named_events: bool = False
 
     @property
@@ -40,6 +41,7 @@ class Route:
 
 READ = ("GET", "HEAD")
 DONE = (b"data: [DONE]",)
+RESPONSES_BEGIN = (b"event: response.created", b"event: response.in_progress")
 RESPONSES_END = (
     b"event: response.completed",
     b"event: response.failed",
@@ -57,7 +59,14 @@ ROUTES = (
     Route("/v1/models", Access.INFERENCE, READ),
     Route("/v1/chat/completions", Access.INFERENCE, generates=True, stream_end=DONE),
     Route("/v1/completions", Access.INFERENCE, generates=True, stream_end=DONE),
-    Route("/v1/responses", Access.INFERENCE, generates=True, stream_end=RESPONSES_END, named_events=True),
+    Route(
+        "/v1/responses",
+        Access.INFERENCE,
+        generates=True,
+        stream_end=RESPONSES_END,
+        stream_begin=RESPONSES_BEGIN,
+        named_events=True,
+    ),
     Route("/v1/messages", Access.INFERENCE, generates=True, stream_end=MESSAGES_END, named_events=True),
     Route("/v1/messages/count_tokens", Access.INFERENCE),
     Route("/tokenize", Access.INFERENCE),

@@ -48,11 +48,13 @@ def add_up(counts: dict[str, Any], names: tuple[str, ...]) -> int:
 class EventStream:
     """Watches an event stream go by in chunks that may be split anywhere.
 
-    `stream_end`: how its last event begins. Keeps one unfinished event and the last event with a usage, nothing more.
+    `stream_end`: how its last event begins; `stream_begin`: how those begin that come before any token. Keeps one
+    unfinished event and the last event with a usage, nothing more.
     """
 
-    def __init__(self, stream_end: tuple[bytes, ...]) -> None:
+    def __init__(self, stream_end: tuple[bytes, ...], stream_begin: tuple[bytes, ...] = ()) -> None:
         self.stream_end = stream_end
+        self.skipped = (b":", *stream_begin)  # a comment only keeps the connection open
         self.pending = b""
         self.last_usage = b""
         self.events = 0
@@ -62,7 +64,7 @@ class EventStream:
         """Look at the next bytes."""
         *events, self.pending = (self.pending + chunk).split(b"\n\n")
         for event in events:
-            if event.startswith(b":"):  # a comment: it only keeps the connection open
+            if event.startswith(self.skipped):
                 continue
             self.events += 1
             if event.startswith(self.stream_end):

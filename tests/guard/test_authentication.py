@@ -135,7 +135,7 @@ async def test_a_broken_file_keeps_the_last_good_keys_and_says_so(
     secret = add(keys_file, key("alice"))
     good = keys_file.read_text()
     guard = guarded(keys_file=str(keys_file))
-    counted("xuanyuan_keys_file_good")
+    counted("xuanyuan_keys_file_broken")
 
     async def status() -> int:
         clock.now += 2
@@ -146,10 +146,10 @@ async def test_a_broken_file_keeps_the_last_good_keys_and_says_so(
     said = capsys.readouterr().err
     assert said.count("The keys of before stay in force") == 1
     assert str(keys_file) in said
-    assert counted("xuanyuan_keys_file_good") == -1
+    assert counted("xuanyuan_keys_file_broken") == 1
     keys_file.write_text(good)
     assert await status() == 200
-    assert counted("xuanyuan_keys_file_good") == 0
+    assert counted("xuanyuan_keys_file_broken") == 0
 
 
 @pytest.mark.parametrize("text", BROKEN)

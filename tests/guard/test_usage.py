@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.guard.routes import DONE, MESSAGES_END, RESPONSES_END
+from serving.guard.routes import DONE, MESSAGES_END, RESPONSES_BEGIN, RESPONSES_END
 from serving.guard.usage import Document, EventStream, Usage, find_usage
 from tests.guard.stub import EVENTS
 
@@ -66,6 +66,15 @@ def test_a_stream_that_stops_without_a_count_is_charged_an_event_a_token() -> No
     stream = EventStream(DONE)
     stream.feed(EVENTS[0] + b": keep-alive\n\n" + EVENTS[1] * 3)
     assert stream.usage() == Usage(0, 4)
+
+
+def test_what_comes_before_any_token_is_no_token() -> None:
+    stream = EventStream(RESPONSES_END, RESPONSES_BEGIN)
+    first, delta, *_ = RESPONSES_STREAM.split(b"\n\n")
+    stream.feed(b": keep-alive\n\n" + first + b"\n\nevent: response.in_progress\ndata: {}\n\n")
+    assert stream.events == 0
+    stream.feed(delta + b"\n\n")
+    assert stream.events == 1
 
 
 def test_a_count_that_goes_along_is_believed_up_to_where_the_stream_stops() -> None:
