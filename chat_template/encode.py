@@ -59,12 +59,12 @@ class ConversationEncoder:
 
     def __init__(self, tokenizer: Any, settings: ChatSettings) -> None:
         """`tokenizer` is a fast one of transformers, `settings.template` not "none". Raises TemplateMismatchError."""
-        self._settings = settings
+        self.settings = settings
         self._tokenizer = PlainTextTokenizer(tokenizer)
 
     def encode_messages(self, messages: Sequence[Mapping[str, Any]], ending: Ending = ANSWER_NEXT) -> Rendered:
         """The prompt for a request's `messages`, however long. Raises ConversationError."""
-        return self.encode(read_conversation(messages, self._settings), ending)
+        return self.encode(read_conversation(messages, self.settings), ending)
 
     def encode(self, conversation: Conversation, ending: Ending) -> Rendered:
         """The prompt for `conversation`, however long. Raises ConversationError if `ending` does not suit it."""
@@ -75,7 +75,7 @@ class ConversationEncoder:
 
         With `truncate_history="oldest"` the oldest pairs are dropped until it fits.
         """
-        droppable = conversation.droppable_pairs if self._settings.truncate_history == "oldest" else 0
+        droppable = conversation.droppable_pairs if self.settings.truncate_history == "oldest" else 0
         dropped = 0
         while True:
             room = budget.room(can_drop=dropped < droppable)
@@ -92,7 +92,7 @@ class ConversationEncoder:
             dropped = min(dropped + _oldest_to_drop(sizes, room), droppable)
 
     def _runs(self, conversation: Conversation, ending: Ending, dropped: int) -> list[str]:
-        return text_runs(conversation.without_oldest(dropped), self._settings.template, ending)
+        return text_runs(conversation.without_oldest(dropped), self.settings.template, ending)
 
     def _render(self, runs: Sequence[str], dropped: int) -> Rendered:
         token_ids, positions = self._tokenizer.encode(runs)

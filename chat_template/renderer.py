@@ -31,7 +31,7 @@ QUESTION = "xuanyuan_question"
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation that keeps the rules, and how its prompt is to end."""
+    """A conversation that keeps the rules, and how its prompt ends."""
 
     conversation: Conversation
     ending: Ending
@@ -47,7 +47,7 @@ class FamilyRenderer(HfRenderer):  # type: ignore[misc]
         self._encoder: ConversationEncoder | None = None
         if self._settings.template != "none":
             self._encoder = ConversationEncoder(tokenizer, self._settings)
-            check_encoder(self._encoder, tokenizer, self._settings)
+            check_encoder(self._encoder, tokenizer)
         self._render_async = make_async(self._render, executor=self._executor)
 
     def render_messages(

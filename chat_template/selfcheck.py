@@ -12,17 +12,18 @@ GOLDEN = Path(__file__).with_name("golden.json")
 """Conversations, and for each template the string that the family's reference code makes of them."""
 
 
-def check_encoder(encoder: ConversationEncoder, tokenizer: Any, settings: ChatSettings) -> None:
+def check_encoder(encoder: ConversationEncoder, tokenizer: Any) -> None:
     """Compare `encoder` with the reference way: `tokenizer` called with its defaults on the reference string.
 
     Raises TemplateMismatchError that shows the first token that differs, on both sides.
     """
+    template = encoder.settings.template
     for number, case in enumerate(json.loads(GOLDEN.read_text(encoding="utf-8")), start=1):
-        expected = tokenizer(case[settings.template])["input_ids"]
+        expected = tokenizer(case[template])["input_ids"]
         got = encoder.encode_messages(case["messages"]).token_ids
         if got != expected:
             difference = first_difference(tokenizer, expected, got)
-            raise TemplateMismatchError(f"template {settings.template}, golden conversation {number}: {difference}")
+            raise TemplateMismatchError(f"template {template}, golden conversation {number}: {difference}")
 
 
 def check_folder(folder: Path, settings: ChatSettings) -> None:
@@ -31,7 +32,7 @@ def check_folder(folder: Path, settings: ChatSettings) -> None:
 
     if settings.template != "none":
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        check_encoder(ConversationEncoder(tokenizer, settings), tokenizer, settings)
+        check_encoder(ConversationEncoder(tokenizer, settings), tokenizer)
 
 
 def first_difference(tokenizer: Any, expected: list[int], got: list[int]) -> str:
