@@ -71,7 +71,7 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         ("--enable-chunked-prefill", True),
         # The family's sampling is what a request gets that asks for none.
         ("--generation-config", "auto"),
-        ("--override-generation-config", sampling(checkpoint)),
+        ("--override-generation-config", sampling(config, checkpoint)),
         *renderer(config, checkpoint),
         # Added last, so outermost.
         ("--middleware", GUARD),
@@ -87,10 +87,13 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
     ]
 
 
-def sampling(checkpoint: Checkpoint) -> dict[str, float] | None:
-    """The catalog's sampling as vLLM takes it. A ceiling on the answer's length is left to the client and the guard."""
+def sampling(config: ServingConfig, checkpoint: Checkpoint) -> dict[str, float] | None:
+    """The catalog's sampling as vLLM takes it, but for the answer's length: that is the client's, up to `max_tokens`."""
     defaults = dict(checkpoint.entry.sampling) if checkpoint.entry else {}
     defaults.pop("max_tokens", None)
+    if config.max_tokens:
+        # The guard refuses a request that asks for more; of one that names no length vLLM makes this.
+        defaults["max_new_tokens"] = config.max_tokens
     return defaults or None
 
 
