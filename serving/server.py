@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -37,7 +37,7 @@ class Stopped(BaseException):
     """A signal asked to stop while the engine was still starting."""
 
 
-def main() -> None:
+def main(run: Callable[[Job, EngineLog], int]) -> None:
     """Run the job on the command line and leave with its exit code."""
     job = Job.from_json(sys.argv[1])
     engine_log = EngineLog(job.engine_log)
@@ -66,7 +66,14 @@ def run(job: Job, engine_log: EngineLog) -> int:
             engine = start_engine(vllm_config, engine_log)
     import uvloop
 
-    return uvloop.run(serve(job, args, engine, started))
+    code, words = uvloop.run(serve(job, args, engine, lambda: log(ready(job, started))))
+    log(words)
+    return code
+
+
+def ready(job: Job, started: float) -> str:
+    """What is said once the port is open."""
+    return f"Ready after {time.monotonic() - started:.1f} s: {job.url}\n{job.banner}"
 
 
 @contextmanager
@@ -98,6 +105,11 @@ def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
     engine_log.attach()
     try:
         args = make_arg_parser(FlexibleArgumentParser(prog="vLLM")).parse_args(list(words))
+        if args.api_server_count is not None:
+            raise ConfigError(
+                f"--api-server-count {args.api_server_count} after --: write it before the --, as the setting "
+                "api_server_count, for the guard has to know it too"
+            )
         validate_parsed_serve_args(args)
         log_non_default_args(args)
         engine_args = AsyncEngineArgs.from_cli_args(args)
@@ -115,15 +127,25 @@ def first_line(error: Exception) -> str:
 
 
 def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
-    """Start the engine's processes. Raises StartError with the root cause.
+    """Start the engine's processes. Raises StartError with the root cause."""
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    prepare_children(engine_log)
+    try:
+        return AsyncLLM.from_vllm_config(vllm_config=vllm_config, usage_context=UsageContext.OPENAI_API_SERVER)
+    except Exception as error:
+        raise StartError(f"the engine did not start: {engine_log.root_cause() or first_line(error)}") from None
+
+
+def prepare_children(engine_log: EngineLog) -> None:
+    """How the engine's processes are started, and what each does first.
 
     On a CPU vLLM asks for `spawn`, so that engine core and worker each import everything again, one after the other.
     Forked from this process they need no import at all: the first token came after 8.6 s instead of 20.0 (demo model,
     two cores).
     """
     from vllm.platforms import current_platform
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     if current_platform.is_cpu():
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
@@ -131,28 +153,25 @@ def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
     with engine_log.quiet():
         # It removes shared memory that killed processes leave, and says so on the error stream it is born with.
         resource_tracker.ensure_running()
-    try:
-        return AsyncLLM.from_vllm_config(vllm_config=vllm_config, usage_context=UsageContext.OPENAI_API_SERVER)
-    except Exception as error:
-        raise StartError(f"the engine did not start: {engine_log.root_cause() or first_line(error)}") from None
 
 
-async def serve(job: Job, args: Any, engine: "AsyncLLM", started: float) -> int:
-    """Open the port, serve until told to stop or the engine dies, drain, and stop the engine. Returns the exit code."""
+async def serve(job: Job, args: Any, engine: "AsyncLLM", on_ready: Callable[[], None]) -> tuple[int, str]:
+    """Open the port, serve until told to stop or the engine dies, drain, and stop the engine.
+
+    Returns the exit code, and what to say about the end.
+    """
     server = await build_server(args, engine)
     signals = Signals(server, job.drain_timeout)
     serving = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=job.socket_fd)]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-    log(f"Ready after {time.monotonic() - started:.1f} s: {job.url}\n{job.banner}")
+    on_ready()
     died = await watch(engine, server, serving)
     await serving
     engine.shutdown(timeout=ENGINE_STOP_SECONDS)
     if died:
-        log("The engine died; its last words are in the log.")
-        return EXIT_ENGINE_DIED
-    log(f"Stopped{signals.summary}.")
-    return EXIT_STOPPED
+        return EXIT_ENGINE_DIED, "The engine died; its last words are in the log."
+    return EXIT_STOPPED, f"Stopped{signals.summary}."
 
 
 async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
@@ -168,6 +187,9 @@ async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
     await init_app_state(engine, app.state, args, tasks)
     config = uvicorn.Config(
         app,
+        # httptools takes headers without end into memory (61 MB of 60 sent, measured); h11 stops at this many bytes.
+        http="h11",
+        h11_max_incomplete_event_size=65536,
         # The engine log has it all.
         log_config=None,
         log_level=args.uvicorn_log_level,
@@ -250,4 +272,4 @@ def end_children() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(run)
