@@ -23,10 +23,10 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED) ## start the server (no GPU and no MODEL: a small demo model) on http://127.0.0.1:8000
-	@exec .venv/bin/xuanyuan serve $(MODEL) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(filter auto,$(DEVICE)),,--device $(DEVICE)) $(ARGS)
+	@exec .venv/bin/xuanyuan serve $(if $(MODEL),"$(MODEL)") $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port $(PORT)) $(if $(filter auto,$(DEVICE)),,--device $(DEVICE)) $(ARGS)
 
 chat: $(INSTALLED) ## talk to the running server in the terminal
-	@exec .venv/bin/xuanyuan chat $(if $(PORT),--url http://127.0.0.1:$(PORT)) $(ARGS)
+	@exec .venv/bin/xuanyuan chat $(if $(HOST)$(PORT),--url http://$(or $(HOST),127.0.0.1):$(or $(PORT),8000)) $(ARGS)
 
 test: .venv/.installed-dev ## all tests but the slow ones (under 15 minutes on two cores)
 	.venv/bin/python -m pytest -m "not slow" $(ARGS)

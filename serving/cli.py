@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from serving import __version__
-from serving.errors import EXIT_CONFIGURATION, ServingError, near
+from serving.errors import EXIT_CONFIGURATION, EXIT_FAILED_TO_START, ServingError, near
 
 EXIT_INTERRUPTED = 130
 # Each is a module of serving.commands with add_arguments(parser) and run(args). Only the one asked for is imported.
@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with the exit code for bad configuration."""
         unknown = message.removeprefix("unrecognized arguments: ") if message.startswith("unrecognized") else ""
-        hint = near(unknown.split("=")[0].split()[0], list(self._option_string_actions)) if unknown else ""
+        word = unknown.split("=")[0].strip()
+        hint = near(word.split()[0], list(self._option_string_actions)) if word else ""
         self.exit(EXIT_CONFIGURATION, f"{self.prog}: {message}{hint}; see {self.prog} --help\n")
 
 
@@ -62,6 +63,8 @@ def run(argv: list[str]) -> int:
     command.add_arguments(parser)
     ours, passed = split(rest)
     args = parser.parse_args(ours)
+    if passed and name != "serve":
+        parser.error(f"words after -- go to vLLM, which only `xuanyuan serve` starts: {' '.join(passed)}")
     args.passed = passed
     result: int = command.run(args)
     return result
@@ -73,8 +76,24 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:end], words[end + 1 :]
 
 
+def open_closed_streams() -> None:
+    """A standard stream that the caller closed becomes /dev/null: its number must not go to a file or a socket."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest free number is this one, for those below are open by now.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def forget_output() -> None:
+    """What is still waiting to be written to standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> NoReturn:
     """Entry point of the console script."""
+    open_closed_streams()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -85,6 +104,10 @@ def main() -> NoReturn:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`xuanyuan models | head`): nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         code = 0
+    except OSError as error:
+        forget_output()
+        print(f"xuanyuan: {error}", file=sys.stderr)
+        code = EXIT_FAILED_TO_START
     sys.exit(code)

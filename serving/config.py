@@ -101,13 +101,18 @@ def load_config(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path
 
 
 def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The fields that XUANYUAN_<FIELD> variables set. Raises ConfigError on an unknown one."""
+    """The fields that XUANYUAN_<FIELD> variables set; an empty one sets nothing. Raises ConfigError."""
     names = {environ_name(name): item for name, item in FIELDS.items()}
-    given = [name for name in environ if name.startswith("XUANYUAN_") and name not in OTHER_NAMES]
+    given = [name for name in environ if name.startswith("XUANYUAN_") and name not in OTHER_NAMES and environ[name]]
     for name in given:
         if name not in names:
             raise ConfigError(
                 f"environment variable {name} is not a setting{near(name, list(names))}; see `xuanyuan config`"
+            )
+        if environ[name].startswith("tcp://"):
+            raise ConfigError(
+                f"{name}={environ[name]!r} comes from a Kubernetes Service of the name xuanyuan, not from you: "
+                "set enableServiceLinks: false in the pod"
             )
     return {names[name].name: parse(names[name], environ[name]) for name in given}
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from chat_template.settings import ChatSettings
 from serving.checkpoint import Checkpoint
@@ -35,14 +36,15 @@ def engine_spec(
     preloads: Iterable[Path] = (),
     cpus: tuple[int, ...] = (),
     passed: tuple[str, ...] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> EngineSpec:
     """The arguments and environment of vLLM's server.
 
     `preloads` are shared libraries to load first (CPU), `cpus` the cores to bind, `passed` what the user wrote after
-    `--`: it comes last and so wins over ours.
+    `--`: it comes last and so wins over ours. `environ` is the launcher's own: what tunes the CPU engine in it stays.
     """
     args = [word for flag, value in arguments(config, checkpoint, plan) for word in words(flag, value)]
-    return EngineSpec(checkpoint.path, (*args, *passed), environment(config, plan, tuple(preloads), cpus))
+    return EngineSpec(checkpoint.path, (*args, *passed), environment(config, plan, tuple(preloads), cpus, environ))
 
 
 def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list[tuple[str, object]]:
@@ -80,7 +82,7 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         # Version and parallelism are nobody's business.
         ("--fingerprint-mode", "hash"),
         ("--disable-fastapi-docs", True),
-        # vLLM's default lets a script on any web page ask a server on this machine; the guard decides (allowed_origins)
+        # vLLM's default lets scripts of any web page ask a server on this machine. The guard has allowed_origins.
         ("--allowed-origins", "[]"),
         ("--disable-uvicorn-access-log", True),
         ("--uvicorn-log-level", "warning"),
@@ -122,7 +124,9 @@ def words(flag: str, value: object) -> list[str]:
     return [flag] if value is True else [flag, str(value)]
 
 
-def environment(config: ServingConfig, plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...]) -> dict[str, str]:
+def environment(
+    config: ServingConfig, plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...], environ: Mapping[str, str]
+) -> dict[str, str]:
     """What is set for the engine and for the guard in its process."""
     return {
         # Nothing is reported to anybody.
@@ -140,19 +144,23 @@ def environment(config: ServingConfig, plan: Plan, preloads: tuple[Path, ...], c
         "HF_HUB_OFFLINE": "1",
         **to_environ(config),
         "XUANYUAN_MAX_NUM_SEQS": str(plan.max_num_seqs),
-        **(cpu_environment(plan, preloads, cpus) if plan.device == "cpu" else {}),
+        **(cpu_environment(plan, preloads, cpus, environ) if plan.device == "cpu" else {}),
     }
 
 
-def cpu_environment(plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...]) -> dict[str, str]:
+def cpu_environment(
+    plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...], environ: Mapping[str, str]
+) -> dict[str, str]:
     """All cores bound, a short OpenMP block time, a faster allocator and Intel's OpenMP.
 
     Measured on two cores against vLLM's defaults (which leave one core to its other processes): README, "How fast".
     """
     ranks = plan.tensor_parallel_size * plan.pipeline_parallel_size
     shares = [cpus[rank::ranks] for rank in range(ranks)]
+    bind = "|".join(",".join(map(str, share)) for share in shares) if all(shares) else "auto"
+    preload = ":".join(filter(None, (*map(str, preloads), environ.get("LD_PRELOAD"))))
     return {
-        "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, share)) for share in shares) if all(shares) else "auto",
-        "KMP_BLOCKTIME": "1",
-        **({"LD_PRELOAD": ":".join(map(str, preloads))} if preloads else {}),
+        "VLLM_CPU_OMP_THREADS_BIND": environ.get("VLLM_CPU_OMP_THREADS_BIND", bind),
+        "KMP_BLOCKTIME": environ.get("KMP_BLOCKTIME", "1"),
+        **({"LD_PRELOAD": preload} if preload else {}),
     }

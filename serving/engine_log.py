@@ -45,6 +45,8 @@ class EngineLog:
 
     def attach(self) -> None:
         """Send what vLLM and uvicorn log to the file, and vLLM's errors also to the console."""
+        # A full disk must not flood the console with what could not be written.
+        logging.raiseExceptions = False
         # An 8-bit checkpoint would write a line at every multiplication: 200 a token.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         if self.file is None:
@@ -82,10 +84,15 @@ class EngineLog:
 
     def root_cause(self) -> str:
         """The first exception in the log that says what went wrong, or ''."""
-        if self.path is None:
-            return ""
-        lines = EXCEPTION_LINE.findall(self.path.read_text(encoding="utf-8", errors="replace"))
+        lines = EXCEPTION_LINE.findall(self.text())
         return next((line for line in lines if not any(phrase in line for phrase in NOT_A_CAUSE)), "")
+
+    def text(self) -> str:
+        """What the file holds; '' where there is none, or none any more."""
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace") if self.path else ""
+        except OSError:
+            return ""
 
     @contextmanager
     def progress(self) -> Iterator[None]:
@@ -107,9 +114,5 @@ class EngineLog:
 
     def last_line(self) -> str:
         """The newest line of the log, cut to a terminal's width."""
-        if self.path is None:
-            return "still starting"
-        with self.path.open("rb") as file:
-            file.seek(max(0, self.path.stat().st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "still starting")[:160]
+        lines = (line for line in reversed(self.text().splitlines()) if line.strip())
+        return next(lines, "still starting")[:160]

@@ -19,21 +19,23 @@ from typing import NoReturn
 
 from serving.catalog import CatalogEntry, load_catalog
 from serving.checkpoint import Checkpoint, read_checkpoint
-from serving.config import ServingConfig
+from serving.config import FIELDS, ServingConfig
 from serving.demo import default_cache, demo_checkpoint
 from serving.engine import EngineSpec, engine_spec
 from serving.errors import ConfigError, StartError
+from serving.guard.settings import environ_name
 from serving.hardware import Hardware, detect
 from serving.hub import locate
 from serving.job import Job
+from serving.keys import read_keys
 from serving.log import log
 from serving.native import find_preloads
 from serving.plan import Plan, plan_for
 
 DEFAULT_ON_GPU = "XuanYuan-6B-Chat"
+# Without our plugins in it this variable would take the renderer and the right attention kernel from the engine.
+NOT_FOR_THE_ENGINE = ("VLLM_PLUGINS",)
 DEMO_NAME = "SmolLM2-135M-Instruct"
-# What a user may have tuned by hand: his value stays. All else that we set is not negotiable.
-TUNING = ("VLLM_CPU_OMP_THREADS_BIND", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Prepared:
 
 
 def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
-    """Check the checkpoint and the hardware. `passed` goes to vLLM unchanged. Raises ConfigError (also its kinds)."""
+    """Check settings, checkpoint and hardware. `passed` goes to vLLM unchanged. Raises ConfigError (also its kinds)."""
+    check_guard(config)
     hardware = detect(config.device)
     path, entry, name = find_model(config, hardware)
     checkpoint = read_checkpoint(
@@ -60,13 +63,24 @@ def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
     )
     plan = plan_for(config, checkpoint, hardware)
     preloads = find_preloads() if hardware.device == "cpu" else ()
-    spec = engine_spec(config, checkpoint, plan, preloads=preloads, cpus=hardware.cpus, passed=passed)
+    spec = engine_spec(
+        config, checkpoint, plan, preloads=preloads, cpus=hardware.cpus, passed=passed, environ=os.environ
+    )
     return Prepared(config, checkpoint, plan, spec)
+
+
+def check_guard(config: ServingConfig) -> None:
+    """Raises ConfigError for what the guard would refuse only once the engine is up."""
+    if config.keys_file:
+        read_keys(Path(config.keys_file))
+    from serving.guard.quotas import storage
+
+    storage(config)
 
 
 def find_model(config: ServingConfig, hardware: Hardware) -> tuple[Path, CatalogEntry | None, str | None]:
     """The folder to serve, its catalog row, and a name for it where the folder's own would not do."""
-    if config.model is None and hardware.device == "cpu":
+    if not config.model and hardware.device == "cpu":
         return demo_checkpoint(config.demo_form), None, DEMO_NAME
     catalog = load_catalog(Path(config.catalog) if config.catalog else None)
     path, entry = locate(
@@ -85,11 +99,12 @@ def serve(config: ServingConfig, passed: tuple[str, ...], environ: Mapping[str, 
     # Port 0 asks for any free one: from here on it has a number.
     config = dataclasses.replace(config, port=listening.getsockname()[1])
     prepared = prepare(config, passed)
+    address = url(listening.getsockname()[0], config.port, tls=any("--ssl-certfile" in word for word in passed))
     job = Job(
         args=prepared.spec.args,
         socket_fd=listening.fileno(),
-        url=url(config),
-        banner=banner(prepared),
+        url=address,
+        banner=banner(prepared, address),
         engine_log=engine_log(config),
         start_timeout=config.start_timeout,
         drain_timeout=config.drain_timeout,
@@ -100,11 +115,14 @@ def serve(config: ServingConfig, passed: tuple[str, ...], environ: Mapping[str, 
 
 
 def take_port(host: str, port: int) -> socket.socket:
-    """A socket bound to host and port. Raises ConfigError for a bad host, StartError for a taken port."""
+    """A socket that listens on host and port, so that nobody else takes them while the engine starts.
+
+    A client that comes too early waits. Raises ConfigError for a bad host, StartError for a taken port.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ConfigError(f"host={host!r}: not an address of this machine: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"host={host!r}: expected an address of this machine: {error}") from None
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -125,6 +143,8 @@ def engine_log(config: ServingConfig) -> str | None:
     if config.engine_log == "-":
         return None
     path = Path(config.engine_log) if config.engine_log else default_cache() / "logs" / f"serve-{config.port}.log"
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"engine_log={str(path)!r}: expected a file, or '-' for the console")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("", encoding="utf-8")
@@ -136,13 +156,13 @@ def engine_log(config: ServingConfig) -> str | None:
     return str(path)
 
 
-def url(config: ServingConfig) -> str:
-    """Where a client on this machine reaches the server."""
-    host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "localhost") else config.host
-    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+def url(host: str, port: int, *, tls: bool) -> str:
+    """Where a client on this machine reaches the server that listens on `host`."""
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def banner(prepared: Prepared) -> str:
+def banner(prepared: Prepared, address: str) -> str:
     """What is printed when the server is ready: the model, what it can hold, and a line that works when pasted."""
     config, checkpoint, plan = prepared.config, prepared.checkpoint, prepared.plan
     name = config.served_model_name or checkpoint.name
@@ -152,7 +172,7 @@ def banner(prepared: Prepared) -> str:
         [
             f"  model    {name} ({form}, {plan.device})",
             f"  context  {plan.max_model_len:,} tokens; up to {plan.max_num_seqs} requests at a time",
-            f"  try      {curl(url(config), name, checkpoint.template != 'none', key)}",
+            f"  try      {curl(address, name, checkpoint.template != 'none', key)}",
             "  stop     Ctrl-C",
         ]
     )
@@ -169,9 +189,9 @@ def curl(address: str, name: str, chat: bool, key: str) -> str:
 def become_server(job: Job, env: Mapping[str, str], environ: Mapping[str, str], listening: socket.socket) -> NoReturn:
     """Replace this process by the one that serves."""
     os.set_inheritable(listening.fileno(), True)
-    kept = {name: environ[name] for name in TUNING if name in environ}
-    preload = ":".join(filter(None, (env.get("LD_PRELOAD"), environ.get("LD_PRELOAD"))))
-    merged = {**environ, **env, **kept, **({"LD_PRELOAD": preload} if preload else {})}
+    # Settings reach the server only as they were merged here: a default that a flag restored is not undone again.
+    dropped = {*map(environ_name, FIELDS), *NOT_FOR_THE_ENGINE}
+    merged = {name: value for name, value in environ.items() if name not in dropped} | dict(env)
     # vLLM and the tools it starts (ninja, g++) are looked for beside this Python.
     merged["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), environ.get("PATH", os.defpath)))
     sys.stdout.flush()

@@ -32,9 +32,9 @@ from serving.server import (
     end_children,
     first_line,
     interruptible,
+    log_ready,
     main,
     prepare_children,
-    ready,
     serve,
 )
 
@@ -94,7 +94,7 @@ def run(job: Job, engine_log: EngineLog) -> int:
             with step(f"Starting the engine and {job.api_server_count} servers"):
                 launch, servers = start(job, args, vllm_config, engine_log)
         relay = Relay(servers, job.drain_timeout)
-        log(ready(job, started))
+        log_ready(job, started)
         watch(servers, relay)
         ends = [server.end() for server in servers]
         if launch.engine_manager is not None:

@@ -5,13 +5,15 @@ engine's death. Stop: refuse new requests, let those in flight finish, stop the 
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -19,22 +21,37 @@ from typing import TYPE_CHECKING, Any
 
 from serving.engine_child import in_every_child
 from serving.engine_log import EngineLog
-from serving.errors import EXIT_ENGINE_DIED, EXIT_STOPPED, ConfigError, ServingError, StartError
+from serving.errors import (
+    EXIT_ENGINE_DIED,
+    EXIT_FAILED_TO_START,
+    EXIT_STOPPED,
+    ConfigError,
+    ServingError,
+    StartError,
+)
 from serving.guard.drain import PROCESS as DRAIN
 from serving.job import Job
 from serving.log import log, step
 
 if TYPE_CHECKING:
+    import psutil
     import uvicorn
     from vllm.v1.engine.async_llm import AsyncLLM
 
 ENGINE_POLL_SECONDS = 0.5
 # What the engine may take to release its shared memory before it is killed.
 ENGINE_STOP_SECONDS = 5
+# What setitimer(2) surely takes: a year.
+LONGEST_TIMER_SECONDS = 3.2e7
+STOPPED_EARLY = "Stopped before the server was ready."
 
 
 class Stopped(BaseException):
     """A signal asked to stop while the engine was still starting."""
+
+
+class Expired(BaseException):
+    """The engine was not ready in time. No Exception, for those are caught in many places on the way."""
 
 
 def main(run: Callable[[Job, EngineLog], int]) -> None:
@@ -44,11 +61,19 @@ def main(run: Callable[[Job, EngineLog], int]) -> None:
     try:
         code = run(job, engine_log)
     except Stopped:
-        log("Stopped before the server was ready.")
+        log(STOPPED_EARLY)
         code = EXIT_STOPPED
+    except Expired:
+        log(f"xuanyuan: start_timeout={job.start_timeout:g}: the engine was not ready after that many seconds")
+        code = EXIT_FAILED_TO_START
     except ServingError as error:
         log(f"xuanyuan: {error}{engine_log.where}")
         code = error.exit_code
+    except Exception as error:
+        # From vLLM's own code, or a fault of ours: the user gets a line, the log the stack.
+        logging.getLogger("vllm.xuanyuan").info("The server ended with an exception", exc_info=True)
+        log(f"xuanyuan: the server failed: {type(error).__name__}: {first_line(error)}{engine_log.where}")
+        code = EXIT_FAILED_TO_START
     finally:
         end_children()
     sys.stderr.flush()
@@ -66,14 +91,15 @@ def run(job: Job, engine_log: EngineLog) -> int:
             engine = start_engine(vllm_config, engine_log)
     import uvloop
 
-    code, words = uvloop.run(serve(job, args, engine, lambda: log(ready(job, started))))
+    on_ready = partial(log_ready, job, started)
+    code, words = uvloop.run(serve(job, args, engine, on_ready))
     log(words)
     return code
 
 
-def ready(job: Job, started: float) -> str:
-    """What is said once the port is open."""
-    return f"Ready after {time.monotonic() - started:.1f} s: {job.url}\n{job.banner}"
+def log_ready(job: Job, started: float) -> None:
+    """Say that the port is open."""
+    log(f"Ready after {time.monotonic() - started:.1f} s: {job.url}\n{job.banner}")
 
 
 @contextmanager
@@ -84,14 +110,20 @@ def interruptible(timeout: float) -> Iterator[None]:
         raise Stopped
 
     def expire(number: int, frame: FrameType | None) -> None:
-        raise StartError(f"start_timeout={timeout:g}: the engine was not ready after that many seconds")
+        raise Expired
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in stop_signals():
+        signal.signal(number, stop)
     signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, timeout)
+    signal.setitimer(signal.ITIMER_REAL, min(timeout, LONGEST_TIMER_SECONDS))
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop the server. A closed terminal does too, unless `nohup` said that it should not."""
+    asked = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    return [number for number in asked if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
@@ -105,11 +137,6 @@ def configure(words: tuple[str, ...], engine_log: EngineLog) -> tuple[Any, Any]:
     engine_log.attach()
     try:
         args = make_arg_parser(FlexibleArgumentParser(prog="vLLM")).parse_args(list(words))
-        if args.api_server_count is not None:
-            raise ConfigError(
-                f"--api-server-count {args.api_server_count} after --: write it before the --, as the setting "
-                "api_server_count, for the guard has to know it too"
-            )
         validate_parsed_serve_args(args)
         log_non_default_args(args)
         engine_args = AsyncEngineArgs.from_cli_args(args)
@@ -135,7 +162,9 @@ def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
     try:
         return AsyncLLM.from_vllm_config(vllm_config=vllm_config, usage_context=UsageContext.OPENAI_API_SERVER)
     except Exception as error:
-        raise StartError(f"the engine did not start: {engine_log.root_cause() or first_line(error)}") from None
+        # An error of the engine's own processes says only that one of them failed; why stands in the log.
+        cause = engine_log.root_cause() if "core initialization failed" in str(error) else ""
+        raise StartError(f"the engine did not start: {cause or first_line(error)}") from None
 
 
 def prepare_children(engine_log: EngineLog) -> None:
@@ -160,15 +189,22 @@ async def serve(job: Job, args: Any, engine: "AsyncLLM", on_ready: Callable[[], 
 
     Returns the exit code, and what to say about the end.
     """
+    signals = Signals(job.drain_timeout)
     server = await build_server(args, engine)
-    signals = Signals(server, job.drain_timeout)
     serving = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=job.socket_fd)]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-    on_ready()
+    if serving.done():
+        await serving
+        raise StartError("the HTTP server ended before it was ready")
+    signals.attach(server)
+    if not signals.received_early:
+        on_ready()
     died = await watch(engine, server, serving)
     await serving
     engine.shutdown(timeout=ENGINE_STOP_SECONDS)
+    if signals.received_early:
+        return EXIT_STOPPED, STOPPED_EARLY
     if died:
         return EXIT_ENGINE_DIED, "The engine died; its last words are in the log."
     return EXIT_STOPPED, f"Stopped{signals.summary}."
@@ -212,7 +248,7 @@ async def build_server(args: Any, engine: "AsyncLLM") -> "uvicorn.Server":
 async def watch(engine: "AsyncLLM", server: "uvicorn.Server", serving: "asyncio.Task[None]") -> bool:
     """Wait until serving ends; True if that was because the engine died."""
     while not serving.done():
-        if engine.errored and not DRAIN.begun:
+        if engine.errored:
             # Open streams are told by the guard and by vLLM; give them the moment that takes.
             server.should_exit = True
             await asyncio.wait([serving], timeout=5)
@@ -222,26 +258,34 @@ async def watch(engine: "AsyncLLM", server: "uvicorn.Server", serving: "asyncio.
 
 
 class Signals:
-    """The first SIGTERM or Ctrl-C drains, the second ends at once."""
+    """The first signal drains, the second ends at once. One before the server is ready ends it when it is."""
 
-    def __init__(self, server: "uvicorn.Server", drain_timeout: float) -> None:
-        self.server = server
+    def __init__(self, drain_timeout: float) -> None:
         self.drain_timeout = drain_timeout
         self.summary = ""
+        self.server: uvicorn.Server | None = None
+        self.received_early = False
         self.task: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, self.received)
+
+    def attach(self, server: "uvicorn.Server") -> None:
+        """From now on there is a server to drain."""
+        self.server = server
+        server.should_exit = self.received_early
 
     def received(self) -> None:
         """Begin to drain, or cut it short."""
-        if self.task is None:
-            self.task = asyncio.create_task(self.drain())
-            return
-        self.summary = " at once; requests in flight were cut off"
-        self.server.should_exit = self.server.force_exit = True
+        if self.server is None:
+            self.received_early = True
+        elif self.task is None:
+            self.task = asyncio.create_task(self.drain(self.server))
+        else:
+            self.summary = " at once; requests in flight were cut off"
+            self.server.should_exit = self.server.force_exit = True
 
-    async def drain(self) -> None:
+    async def drain(self, server: "uvicorn.Server") -> None:
         """Refuse what is new, wait for what is in flight, then let the server end."""
         DRAIN.begin()
         if DRAIN.in_flight:
@@ -251,24 +295,32 @@ class Signals:
                 await DRAIN.idle()
         except TimeoutError:
             self.summary = f"; {DRAIN.in_flight} still in flight after {self.drain_timeout:g} s were cut off"
-        self.server.should_exit = True
+        server.should_exit = True
 
 
 def end_children() -> None:
     """Kill whatever child is left, whoever started it: nothing may outlive the launcher."""
     import psutil
 
-    children = psutil.Process().children(recursive=True)
-    # The resource tracker ends by itself after us, when it has removed the shared memory of those that were killed.
-    children = [child for child in children if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())]
+    children = [child for child in psutil.Process().children(recursive=True) if not is_resource_tracker(child)]
     for child in children:
-        child.kill()
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
     psutil.wait_procs(children, timeout=5)
     for mark in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_*_{os.getuid()}"):
         # Intel's OpenMP removes its mark of a process only when that ends by itself.
-        pid = int(mark.name.split("_")[-2])
-        if pid == os.getpid() or not psutil.pid_exists(pid):
+        pid = mark.name.split("_")[-2]
+        if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             mark.unlink(missing_ok=True)
+
+
+def is_resource_tracker(child: "psutil.Process") -> bool:
+    """It ends by itself after us, when it has removed the shared memory of those that were killed."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        return "multiprocessing.resource_tracker" in " ".join(child.cmdline())
+    return False
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,10 +92,3 @@ def xuanyuan(*args: str, env: Mapping[str, str] | None = None, timeout: float = 
     return subprocess.run(
         [XUANYUAN, *args], capture_output=True, text=True, env=env, timeout=timeout, stdin=subprocess.DEVNULL
     )
-
-
-def in_background(target: object, *args: object) -> threading.Thread:
-    """Run a function in a thread that does not outlive the test run."""
-    thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
-    thread.start()
-    return thread

@@ -44,6 +44,16 @@ def test_help_is_there_and_imports_nothing_heavy(args: list[str]) -> None:
         (["serve", "--config", "no-such.toml"], ["no-such.toml"]),
         (["serve", "--demo-form", "fp4"], ["fp4", "gptq-4bit"]),
         (["serve", "--engine-log", "/proc/no/log", "--port", "0"], ["/proc/no/log"]),
+        (["serve", "--engine-log", "/dev/stdout", "--port", "0"], ["/dev/stdout", "'-'"]),
+        (["serve", "--keys-file", "/no/such/keys.json", "--port", "0"], ["/no/such/keys.json"]),
+        (["serve", "--rate-limit-storage", "bogus://x", "--port", "0"], ["rate_limit_storage", "memory://"]),
+        (["serve", "--host", "a..b", "--allow-anonymous"], ["a..b"]),
+        (["serve", "--json"], ["--json", "--dry-run"]),
+        (["serve", "--dry-run", "--", "--model", "x"], ["--model after --"]),
+        (["serve", "--dry-run", "--", "--api-server-count", "2"], ["--api-server-count after --"]),
+        (["serve", "a", "=b"], ["=b"]),
+        (["serve", "a", " "], ["unrecognized"]),
+        (["doctor", "--", "--bogus"], ["--bogus"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -60,6 +70,19 @@ def test_version_is_the_changelog_s_newest() -> None:
     newest = next(line for line in (root / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
     assert newest.split()[1] == __version__
     assert f'version = "{__version__}"' in (root / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(redirection: str) -> None:
+    command = f"{Path(sys.executable).parent}/xuanyuan config {redirection}"
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).returncode == 0
+
+
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    command = f"{Path(sys.executable).parent}/xuanyuan config --markdown > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

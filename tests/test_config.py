@@ -57,6 +57,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str, words: list[str]) -> N
     [
         ({"XUANYUAN_PROT": "1"}, ["XUANYUAN_PROT", "XUANYUAN_PORT"]),
         ({"XUANYUAN_PORT": "eight"}, ["XUANYUAN_PORT", "'eight'", "whole number"]),
+        ({"XUANYUAN_PORT": "tcp://10.0.0.7:8000"}, ["XUANYUAN_PORT", "enableServiceLinks"]),
         ({"XUANYUAN_ALLOW_PICKLE": "maybe"}, ["XUANYUAN_ALLOW_PICKLE", "'maybe'"]),
     ],
 )
@@ -88,6 +89,10 @@ def test_a_missing_file_is_refused() -> None:
 )
 def test_the_environment_carries_a_configuration_unchanged(config: ServingConfig) -> None:
     assert load_config({}, to_environ(config)).config == config
+
+
+def test_an_empty_variable_sets_nothing() -> None:
+    assert load_config({}, {"XUANYUAN_PORT": "", "XUANYUAN_MODEL": ""}).config == ServingConfig()
 
 
 def test_every_setting_says_what_it_is() -> None:

@@ -2,12 +2,18 @@
 
 import argparse
 import json
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serving.checkpoint import read_checkpoint
 from serving.config import ServingConfig, load_config
+from serving.engine import engine_spec
 from serving.errors import EXIT_CONFIGURATION
+from serving.hardware import declared, detect
+from serving.plan import make_plan
 from tests.server_process import dry_run, xuanyuan
 
 # The defaults of vLLM 0.29.0 for every flag that the launcher sets. A new engine that changes one must be looked at.
@@ -138,6 +144,30 @@ def test_what_comes_after_two_dashes_goes_to_vllm_last_and_unchanged() -> None:
     assert run["args"][-3:] == ["--max-model-len", "512", "--seed=3"]
 
 
+def test_a_setting_after_two_dashes_is_known_to_the_guard_too() -> None:
+    run = dry_run("--", "--max-num-seqs=4")
+    assert run["env"]["XUANYUAN_MAX_NUM_SEQS"] == "4"
+
+
+def test_all_cores_are_bound_and_what_was_tuned_by_hand_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = dry_run()
+    assert sorted(map(int, run["env"]["VLLM_CPU_OMP_THREADS_BIND"].split(","))) == sorted(detect("cpu").cpus)
+    assert "libiomp5" in run["env"]["LD_PRELOAD"]
+    monkeypatch.setenv("KMP_BLOCKTIME", "100")
+    assert dry_run()["env"]["KMP_BLOCKTIME"] == "100"
+
+
+def test_a_family_checkpoint_on_a_gpu(family_checkpoint: Path) -> None:
+    checkpoint = read_checkpoint(family_checkpoint, template="6b", device="cuda")
+    plan = make_plan(checkpoint, declared("A800-80G"))
+    args = engine_spec(ServingConfig(), checkpoint, plan).args
+    pairs = dict(pairwise(args))
+    assert (pairs["--dtype"], pairs["--tensor-parallel-size"]) == ("float16", "1")
+    assert 0 < float(pairs["--gpu-memory-utilization"]) < 1
+    assert "--enable-prefix-caching" in args and "--enable-chunked-prefill" in args
+    assert "--enforce-eager" not in args and "--kv-cache-memory-bytes" not in args
+
+
 def test_only_json_is_on_standard_output() -> None:
     done = xuanyuan("serve", "--dry-run", "--json")
     assert set(json.loads(done.stdout)) == {"model", "args", "env"}
@@ -147,7 +177,3 @@ def test_a_length_beyond_the_model_s_is_refused_at_once() -> None:
     done = xuanyuan("serve", "--max-model-len", "100000", timeout=20)
     assert done.returncode == EXIT_CONFIGURATION
     assert "100000" in done.stderr and "8192" in done.stderr.replace(",", "")
-
-
-def test_no_default_is_stated_twice() -> None:
-    assert ServingConfig() == load_config({}, {}).config

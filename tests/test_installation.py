@@ -1,7 +1,7 @@
 """The finished environment: the traps that break it, and pins that must not drift apart."""
 
 import re
-from importlib.metadata import PackageNotFoundError, distributions, entry_points, requires, version
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, entry_points, requires, version
 from pathlib import Path
 from sysconfig import get_path
 
@@ -27,9 +27,14 @@ def test_torch_is_the_cpu_build() -> None:
     assert version("torch").endswith("+cpu")
 
 
+def name_of(found: Distribution) -> str:
+    """A package's name as the locks write it."""
+    return re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower()
+
+
 def test_no_package_is_installed_twice() -> None:
     # Only the environment's own folder: some packages carry copies of others inside them.
-    names = [found.metadata["Name"].lower().replace("_", "-") for found in distributions(path=[get_path("purelib")])]
+    names = [name_of(found) for found in distributions(path=[get_path("purelib")])]
     assert sorted(names) == sorted(set(names))
 
 
@@ -52,10 +57,14 @@ def test_the_engine_finds_our_plugins() -> None:
     assert {"xuanyuan_chat", "xuanyuan_cpu_attention", "bitsandbytes"} <= names
 
 
-@pytest.mark.parametrize("lock", ["cpu", "cuda"])
-def test_what_is_installed_is_what_is_locked(lock: str) -> None:
-    if lock != "cpu":
-        assert pins("cuda")["vllm-bnb-plugin"] == version("vllm-bnb-plugin")
-        return
-    wrong = {name: pin for name, pin in pins("cpu").items() if name in ("transformers", "ray") and version(name) != pin}
-    assert wrong == {}
+def test_what_is_installed_is_what_is_locked() -> None:
+    installed = {name_of(found): found.version for found in distributions(path=[get_path("purelib")])}
+    text = "".join((ROOT / "requirements" / f"{lock}.txt").read_text() for lock in ("cpu", "dev"))
+    locked = set(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
+    names = {name for name, _ in locked} & installed.keys()
+    assert len(names) > 150
+    assert [name for name in names if (name, installed[name]) not in locked] == []
+
+
+def test_both_engines_share_the_plugin() -> None:
+    assert pins("cuda")["vllm-bnb-plugin"] == pins("cpu")["vllm-bnb-plugin"] == version("vllm-bnb-plugin")

@@ -83,17 +83,35 @@ def test_a_dead_engine_ends_the_stream_and_the_server_with_exit_code_4(server: S
     assert server.left_behind() == []
 
 
+def test_a_stopped_engine_does_not_hold_up_the_end(server: ServerProcess) -> None:
+    server.child("EngineCore").suspend()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert server.left_behind() == []
+
+
+def test_an_engine_that_dies_during_the_drain_is_no_success(server: ServerProcess) -> None:
+    stream = open_stream(server.url, 4000)
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for("Draining: 1 in flight")
+    server.child("EngineCore").kill()
+    assert b'"error"' in stream.read()
+    assert server.process.wait(30) == 4
+    assert server.left_behind() == []
+
+
 def test_sigkill_of_the_launcher_takes_the_engine_with_it(server: ServerProcess) -> None:
     server.process.kill()
     assert server.process.wait(10) == -signal.SIGKILL
     assert server.left_behind(timeout=30) == []
 
 
-@pytest.mark.parametrize("wait_for", ["Importing the engine …", "Starting the engine …"])
-def test_a_signal_during_the_start_ends_it(tmp_path: Path, wait_for: str) -> None:
+@pytest.mark.parametrize("moment", ["Importing the engine …", "Starting the engine …", "Starting the engine:"])
+@pytest.mark.parametrize("later", [0.0, 0.4])
+def test_a_signal_during_the_start_ends_it(tmp_path: Path, moment: str, later: float) -> None:
     server = ServerProcess([], tmp_path)
-    server.wait_for(wait_for)
-    time.sleep(0.5)
+    server.wait_for(moment)
+    time.sleep(later)
     server.family = server.children()
     assert server.stop(20) == 0
     assert "Stopped before the server was ready." in server.screen()
@@ -122,6 +140,8 @@ def test_a_taken_port_is_refused_before_anything_slow() -> None:
         (["--no-such-flag"], 2, ["--no-such-flag"]),
         (["--max-model-len", "999999"], 2, ["max_model_len", "999999"]),
         (["--block-size", "16"], 3, ["No common block size for 16"]),
+        (["--middleware", "no.such.Thing"], 3, ["no.such"]),
+        (["--ssl-keyfile", "/no/key", "--ssl-certfile", "/no/cert"], 3, ["No such file"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -131,4 +151,4 @@ def test_what_vllm_refuses_is_said_without_a_stack_trace(
     server = ServerProcess(["--", *passed], tmp_path)
     assert server.process.wait(90) == code, server.screen()
     assert all(word in server.screen() for word in words), server.screen()
-    assert "Traceback" not in server.screen()
+    assert "Traceback" not in server.screen() and "Ready" not in server.screen()

@@ -10,10 +10,33 @@ GPU a small demo model is served. What comes after -- goes to vLLM unchanged.
 
 import argparse
 import os
+from typing import Any
 
-from serving.config import load_config
+from serving.config import FIELDS, load_config
+from serving.errors import ConfigError
 from serving.flags import add_setting_flags, given
+from serving.guard.settings import parse
 from serving.launch import Prepared, prepare, serve
+
+# Settings that are flags of vLLM's too, under the same name.
+SHARED = (
+    "host",
+    "port",
+    "served_model_name",
+    "dtype",
+    "max_model_len",
+    "max_num_seqs",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+)
+LAUNCHER_ONLY = {
+    "--model": "give the model before the --, where it is checked",
+    "--api-server-count": "give it before the --, for the guard has to know it too",
+    "--uds": "the launcher listens on host and port",
+    "--headless": "the launcher starts a server",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +49,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped; returns only after a dry run."""
-    config = load_config(given(args), os.environ, args.config).config
+    if args.json and not args.dry_run:
+        raise ConfigError("--json: goes with --dry-run")
     passed = tuple(args.passed)
+    # A setting that vLLM is given after -- is also ours, so that port, plan, guard and banner agree with the engine.
+    config = load_config(given(args) | settings_among(passed), os.environ, args.config).config
     if not args.dry_run:
         serve(config, passed, os.environ)
     show(prepare(config, passed), as_json=args.json)
     return 0
+
+
+def settings_among(passed: tuple[str, ...]) -> dict[str, Any]:
+    """The settings that vLLM's own flags set. Raises ConfigError for a flag that only the launcher may give to vLLM."""
+    found = {}
+    for index, word in enumerate(passed):
+        flag, equals, text = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if flag in LAUNCHER_ONLY:
+            raise ConfigError(f"{flag} after --: {LAUNCHER_ONLY[flag]}")
+        if flag.startswith("--") and name in SHARED:
+            value = text if equals else "".join(passed[index + 1 : index + 2])
+            found[name] = parse(FIELDS[name], value)
+    return found
 
 
 def show(prepared: Prepared, *, as_json: bool) -> None:
