@@ -90,7 +90,7 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
 
 
 def sampling(config: ServingConfig, checkpoint: Checkpoint) -> dict[str, float] | None:
-    """The catalog's sampling as vLLM takes it, but for the answer's length: that is the client's, up to `max_tokens`."""
+    """The catalog's sampling as vLLM takes it. The answer's length is the client's, up to `max_tokens`."""
     defaults = dict(checkpoint.entry.sampling) if checkpoint.entry else {}
     defaults.pop("max_tokens", None)
     if config.max_tokens:

@@ -5,7 +5,7 @@ GPU a small demo model is served. What comes after -- goes to vLLM unchanged.
 
   xuanyuan serve
   xuanyuan serve XuanYuan-6B-Chat-4bit --port 8080
-  xuanyuan serve /models/XuanYuan-6B-Chat -- --max-num-seqs 64
+  xuanyuan serve /models/XuanYuan-6B-Chat -- --seed 7
 """
 
 import argparse
