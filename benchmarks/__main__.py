@@ -1,12 +1,16 @@
 """The command line of the load harness: find the command, parse its arguments, run it."""
 
 import importlib
+import shlex
 import sys
 
 from benchmarks.console import EXIT_CONFIGURATION, EXIT_FAILED, BenchmarkError, Parser
 
 # Each is a module of benchmarks.commands. Only the one asked for is imported.
 COMMANDS = {
+    "compare": "systems against each other on one checkpoint, with intervals and the noise beside them",
+    "report": "report.html and report.json from a run's blocks",
+    "roofline": "what this machine can do at most, and the least time of a decode step",
     "load": "send a load to any OpenAI-compatible server and measure what comes back",
     "capacity": "how many users a server serves within an SLO",
     "oracle": "whether this harness and `vllm bench serve` measure the same",
@@ -35,6 +39,7 @@ def main(argv: list[str]) -> int:
     command = importlib.import_module(f"benchmarks.commands.{name}")
     parser = Parser(prog=f"python -m benchmarks {name}", description=command.__doc__)
     command.add_arguments(parser)
+    parser.set_defaults(command=f"python -m benchmarks {shlex.join(argv)}")
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     try:
         code: int = command.run(parser.parse_args(rest))

@@ -14,6 +14,7 @@ from benchmarks.client import Call, Server
 from benchmarks.console import BenchmarkError
 from benchmarks.metrics import Slo
 from benchmarks.monitor import Limits
+from benchmarks.systems import NAMES, parse_url
 from benchmarks.workload import PREFIX_SHARE, Question, finance, from_file, synthetic
 
 WORKLOADS = ("random", "prefix", "finance", "finance-zh", "finance-en", "file")
@@ -26,6 +27,30 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-file", type=Path, metavar="FILE", help=f"holds the key; else ${', then $'.join(KEY_VARIABLES)}"
     )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """What every command that starts servers takes."""
+    parser.add_argument("--model", metavar="MODEL", help="catalog name, local folder or hub id; default: the demo")
+    parser.add_argument(
+        "--url", type=parse_url, action="append", default=[], metavar="NAME=URL", help="a system that runs already"
+    )
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help=f"for --url: holds the key; else ${', then $'.join(KEY_VARIABLES)}",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmark-results"), metavar="DIR", help="(default: %(default)s)"
+    )
+
+
+def system_name(text: str) -> str:
+    """One of the systems that can be started, for argparse."""
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"no system {text!r}; there are {', '.join(NAMES)}, and --url NAME=URL")
+    return text
 
 
 def add_workload(parser: argparse.ArgumentParser, *, num_prompts: int | None) -> None:
@@ -108,14 +133,24 @@ def limits(args: argparse.Namespace) -> Limits:
 
 
 def server(args: argparse.Namespace) -> Server:
+    """The server that --url and --api-key-file name."""
+    return server_at(args.url, args.api_key_file)
+
+
+def server_at(url: str, key_file: Path | None) -> Server:
     """The server with its key. Raises BenchmarkError when the key's file cannot be read."""
-    url = args.url.rstrip("/").removesuffix("/v1")
+    url = url.rstrip("/").removesuffix("/v1")
     try:
-        key = args.api_key_file.read_text().strip() if args.api_key_file else None
+        key = key_file.read_text().strip() if key_file else None
     except OSError as error:
-        raise BenchmarkError(f"--api-key-file {args.api_key_file}: {error.strerror}") from error
+        raise BenchmarkError(f"--api-key-file {key_file}: {error.strerror}") from error
     key = key or next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
     return Server(url, {"Authorization": f"Bearer {key}"} if key else {})
+
+
+def servers(args: argparse.Namespace) -> dict[str, Server]:
+    """The systems that --url names."""
+    return {name: server_at(url, args.api_key_file) for name, url in args.url}
 
 
 def questions(args: argparse.Namespace, count: int) -> list[Question]:

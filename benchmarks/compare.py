@@ -1,0 +1,139 @@
+"""Interleaved blocks over several systems: every point on every system, in turns whose order changes (ABBA)."""
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks import options
+from benchmarks.arrivals import arrivals
+from benchmarks.block import Block, run_block
+from benchmarks.client import Call
+from benchmarks.console import log
+from benchmarks.facts import facts
+from benchmarks.monitor import Limits
+from benchmarks.processes import Running, Servers
+from benchmarks.schedule import AGAIN, Point, Visit, schedule
+from benchmarks.store import Store, entry
+from benchmarks.systems import Chosen, describe
+
+# A void block is measured once more.
+TRIES = 2
+WARM_TOKENS = 8
+ASKED = ("model", "url", "dataset_name", "dataset_path", "input_len", "output_len", "ignore_eos", "slo", "seed")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is measured: every point on every system, `rounds` times. `args` names the workload, SLO and seed.
+
+    No turn is begun that would not be over by `deadline` (time.monotonic), as far as those before it tell.
+    """
+
+    args: argparse.Namespace
+    points: Sequence[Point]
+    rounds: int
+    store: Store
+    limits: Limits
+    deadline: float = float("inf")
+
+    def run(self, chosen: Chosen, *, restart: bool = False) -> None:
+        """Start what is needed, and measure every block that the folder lacks."""
+        self.store.begin(self.asked(chosen))
+        self.store.note(
+            **facts(self.args.command), systems=describe(chosen.systems), model=chosen.recipe and chosen.recipe.model
+        )
+        for system in chosen.systems:
+            if system.absent:
+                log(f"{system.name} is absent: {system.absent}")
+        visits = [visit for visit in self.schedule(chosen) if self.missing(visit)]
+        if not visits:
+            return
+        with Servers(chosen.present, self.store.folder, resident=chosen.resident and not restart) as servers:
+            try:
+                self.measure(visits, servers)
+            finally:
+                self.store.note(startup_s=servers.startups, memory_bytes=servers.memory, resident=servers.resident)
+
+    def asked(self, chosen: Chosen) -> dict[str, str]:
+        """What must be the same for a run to go on."""
+        words = {key: str(getattr(self.args, key)) for key in ASKED}
+        systems = ", ".join(system.name for system in chosen.systems)
+        return words | {
+            "systems": systems,
+            "loads": "; ".join(f"{point.count} requests, {point}" for point in self.points),
+        }
+
+    def schedule(self, chosen: Chosen) -> list[Visit]:
+        return schedule([system.name for system in chosen.present], self.rounds, self.args.seed)
+
+    def missing(self, visit: Visit) -> list[Point]:
+        return [point for point in self.points if not self.store.path(visit, point).exists()]
+
+    def measure(self, visits: Sequence[Visit], servers: Servers) -> None:
+        """Take every turn, and say how far it is and how long the rest takes."""
+        started = time.monotonic()
+        longest = 0.0
+        for number, visit in enumerate(visits):
+            before = time.monotonic()
+            if before + longest > self.deadline:
+                log("the time is over: the remaining turns are left out")
+                return
+            left = (before - started) / number * (len(visits) - number) if number else 0.0
+            log(f"[{number + 1} of {len(visits)}{time_left(left)}] round {visit.round + 1}: {visit.arm}")
+            with servers.turn(visit.system) as target:
+                self.take_turn(visit, target)
+            longest = max(longest, time.monotonic() - before)
+
+    def take_turn(self, visit: Visit, target: Running) -> None:
+        """Measure the points of one turn that are missing, in a random but seeded order, after one warming block."""
+        order = self.missing(visit)
+        random.Random(f"{self.args.seed} {visit}").shuffle(order)
+        widest = max(point.concurrency or 1 for point in order)
+        warm = self.calls(target, widest, seed=-1 - visit.round, output_len=WARM_TOKENS)
+        run_block(target.server, warm, concurrency=widest, slo=self.args.slo, limits=self.limits)
+        for point in order:
+            block, seed, tries = self.believable(visit, point, target)
+            self.store.write(self.store.path(visit, point), entry(visit, point, block, seed, tries))
+            row = block.summary()
+            log(f"  {point}: {row['output_throughput']:.1f} tokens/s, first token {row['median_ttft_ms']:.0f} ms")
+            for reason in block.void:
+                log(f"    VOID: {reason}")
+
+    def believable(self, visit: Visit, point: Point, target: Running) -> tuple[Block, int, int]:
+        """(a block, its seed, how many were measured): the first that is not void, else the last."""
+        for tries in range(1, TRIES + 1):
+            seed = self.seed(visit, point, tries)
+            calls = self.calls(target, point.count, seed=seed, output_len=self.args.output_len)
+            times = arrivals(len(calls), point.rate, seed=seed) if point.rate else None
+            block = run_block(
+                target.server,
+                calls,
+                times=times,
+                concurrency=point.concurrency or 1,
+                slo=self.args.slo,
+                limits=self.limits,
+            )
+            if not block.void:
+                break
+        return block, seed, tries
+
+    def seed(self, visit: Visit, point: Point, tries: int) -> int:
+        """All systems get the same prompts in a round.
+
+        Only the arm that runs again, and a block that is repeated, get others, as a server may remember them.
+        """
+        place = list(self.points).index(point)
+        again = visit.arm.endswith(AGAIN)
+        base: int = self.args.seed * 1000 + visit.round
+        return (base * 100 + place) * 10 + 2 * (tries - 1) + again
+
+    def calls(self, target: Running, count: int, *, seed: int, output_len: int | None) -> list[Call]:
+        workload = argparse.Namespace(**vars(self.args) | {"seed": seed, "output_len": output_len})
+        return [q.call(target.model, ignore_eos=self.args.ignore_eos) for q in options.questions(workload, count)]
+
+
+def time_left(seconds: float) -> str:
+    """For the progress line; nothing where it is not known yet."""
+    return f", about {seconds / 60:.1f} min left" if seconds else ""

@@ -1,0 +1,73 @@
+"""A run on disk: what was asked for, and one file a block, written as each ends, so that it can go on later."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.block import Block
+from benchmarks.console import BenchmarkError
+from benchmarks.schedule import Point, Visit
+
+
+class Store:
+    """A folder with `run.json`, which says what was asked for, and one file a block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blocks = folder / "blocks"
+
+    def begin(self, asked: Mapping[str, Any]) -> None:
+        """Make the folder, or go on in one with the same run. Raises BenchmarkError when it holds another run."""
+        self.blocks.mkdir(parents=True, exist_ok=True)
+        before = self.run()
+        if before and before["asked"] != asked:
+            changed = [key for key, value in asked.items() if before["asked"].get(key) != value]
+            raise BenchmarkError(
+                f"{self.folder} holds a run with other settings ({', '.join(changed)}): name another folder with --out"
+            )
+        if not before:
+            self.write(self.folder / "run.json", {"asked": asked})
+
+    def run(self) -> dict[str, Any]:
+        """What `run.json` holds; {} before the first run."""
+        path = self.folder / "run.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to `run.json`."""
+        self.write(self.folder / "run.json", self.run() | facts)
+
+    def path(self, visit: Visit, point: Point) -> Path:
+        return self.blocks / f"{visit.round:03}-{visit.arm.replace(' ', '-')}-{point.name}.json"
+
+    def write(self, path: Path, value: Mapping[str, Any]) -> None:
+        """Whole or not at all: a run may be cut off at any time."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+        part.replace(path)
+
+    def load(self) -> list[dict[str, Any]]:
+        """Every block, in the order of rounds."""
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.blocks.glob("*.json"))]
+
+
+def entry(visit: Visit, point: Point, block: Block, seed: int, tries: int) -> dict[str, Any]:
+    """What a block's file holds: `vllm bench`'s names where it has them, and each request's latencies."""
+    good = [item for item in block.outcomes if item.ok]
+    return {
+        "round": visit.round,
+        "arm": visit.arm,
+        "system": visit.system,
+        "point": point.name,
+        "max_concurrency": point.concurrency,
+        "request_rate": point.rate or "inf",
+        "num_prompts": point.count,
+        "seed": seed,
+        "tries": tries,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **block.summary(),
+        "ttfts": [round(item.ttft, 5) for item in good],
+        "tpots": [round(item.tpot, 6) for item in good if item.output_tokens > 1],
+    }

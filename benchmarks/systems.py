@@ -1,0 +1,168 @@
+"""The systems that can be compared by name, and how each is started on the same checkpoint."""
+
+import argparse
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from benchmarks.client import Server
+from benchmarks.console import BenchmarkError
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parent.parent
+SERVED_NAME = "benchmark"
+KV_FLAG = "--kv-cache-memory-bytes"
+# What vLLM keeps to itself and what it must not report, for whichever server it runs in.
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
+NAMES = {
+    "launcher": "this project's server",
+    "plain": "the plain vLLM server with its own defaults",
+    "hf": "Hugging Face generate, one request at a time, as the family's model card does",
+    "hf-batch": "Hugging Face generate, on whatever waits, up to 32 at a time",
+}
+NEEDS = {"launcher": "vllm", "plain": "vllm", "hf": "transformers", "hf-batch": "transformers"}
+
+
+@dataclass(frozen=True)
+class System:
+    """One system. Without a command it runs already; `absent` tells why it cannot be started."""
+
+    name: str
+    server: Server
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the launcher would start vLLM: the checkpoint's folder, vLLM's flags, and what it sets around it."""
+
+    model: str
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+
+    @property
+    def on_cpu(self) -> bool:
+        return "VLLM_CPU_OMP_THREADS_BIND" in self.env
+
+    @property
+    def dtype(self) -> str:
+        return self.args[self.args.index("--dtype") + 1]
+
+    @property
+    def kv_cache(self) -> tuple[str, ...]:
+        """The flag of the KV cache's size with its value; none on a GPU."""
+        if KV_FLAG not in self.args:
+            return ()
+        place = self.args.index(KV_FLAG)
+        return self.args[place : place + 2]
+
+
+def recipe(model: str | None) -> Recipe:
+    """Ask the launcher, which makes or downloads the checkpoint if need be. Raises BenchmarkError with its refusal."""
+    command = [str(BIN / "xuanyuan"), "serve", *([model] if model else []), "--dry-run", "--json"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BenchmarkError(f"{' '.join(command)}: {error}") from error
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Recipe(found["model"], tuple(found["args"]), found["env"])
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def foreign_plugins() -> str:
+    """Every vLLM plugin that is installed but this project's, as VLLM_PLUGINS wants them."""
+    groups = [group for group in entry_points().groups if group.startswith("vllm.")]
+    found = {entry.name for group in groups for entry in entry_points(group=group)}
+    return ",".join(sorted(name for name in found if not name.startswith("xuanyuan_")))
+
+
+def command_of(name: str, found: Recipe, model: str | None, port: int) -> tuple[str, ...]:
+    """The command line of a system that has a name.
+
+    On a CPU the plain server's own default is to reserve 92 % of the machine's memory, and it refuses to start where
+    that much is not free. It gets as much KV cache as the launcher has instead, so that both can be resident.
+    """
+    where = ("--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED_NAME)
+    if name == "launcher":
+        return (str(BIN / "xuanyuan"), "serve", *((model,) if model else ()), *where)
+    python = (sys.executable, "-W", "ignore", "-m")
+    if name == "plain":
+        return (*python, "vllm.entrypoints.openai.api_server", "--model", found.model, *where, *found.kv_cache)
+    batch = "32" if name == "hf-batch" else "1"
+    return (*python, "benchmarks.hf_server", "--model", found.model, "--port", str(port), "--batch", batch)
+
+
+def named(name: str, found: Recipe, model: str | None) -> System:
+    """One of NAMES. Without what it needs it is absent, not an error: the report lists it."""
+    if importlib.util.find_spec(NEEDS[name]) is None:
+        return System(name, Server(""), absent=f"{NEEDS[name]} is not installed")
+    port = free_port()
+    env = {**QUIET, "PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
+    if name == "plain":
+        env["VLLM_PLUGINS"] = foreign_plugins()
+    return System(name, Server(f"http://127.0.0.1:{port}"), command_of(name, found, model, port), env)
+
+
+def parse_url(text: str) -> tuple[str, str]:
+    """`NAME=URL` as (name, URL), for argparse."""
+    name, _, url = text.partition("=")
+    if not name or not url.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=URL, such as theirs=http://127.0.0.1:8001")
+    return name, url
+
+
+def describe(systems: Sequence[System]) -> dict[str, dict[str, Any]]:
+    """Flags and environment of each system, for the report."""
+    return {
+        system.name: {
+            "url": system.server.url,
+            "command": list(system.command),
+            "env": dict(system.env),
+            "absent": system.absent,
+        }
+        for system in systems
+    }
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The systems that a command was asked for, and the launcher's recipe where one of them is started here."""
+
+    systems: tuple[System, ...]
+    recipe: Recipe | None
+
+    @property
+    def present(self) -> list[System]:
+        return [system for system in self.systems if not system.absent]
+
+    @property
+    def resident(self) -> bool:
+        """Whether idle servers may stay in memory: vLLM fills a GPU's, so there only what runs elsewhere may."""
+        return self.recipe is None or self.recipe.on_cpu
+
+
+def choose(names: Sequence[str], servers: Mapping[str, Server], model: str | None) -> Chosen:
+    """Systems by name, then those that run already. Raises BenchmarkError for none, and when the first is absent."""
+    found = recipe(model) if names else None
+    systems = [named(name, found, model) for name in names] if found else []
+    systems += [System(name, server) for name, server in servers.items()]
+    if not systems:
+        raise BenchmarkError(f"name a system ({', '.join(NAMES)}) or give --url NAME=URL")
+    if systems[0].absent:
+        raise BenchmarkError(f"{systems[0].name}, with which all others are compared: {systems[0].absent}")
+    return Chosen(tuple(systems), found)
