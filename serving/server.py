@@ -162,9 +162,13 @@ def start_engine(vllm_config: Any, engine_log: EngineLog) -> "AsyncLLM":
     try:
         return AsyncLLM.from_vllm_config(vllm_config=vllm_config, usage_context=UsageContext.OPENAI_API_SERVER)
     except Exception as error:
-        # An error of the engine's own processes says only that one of them failed; why stands in the log.
-        cause = engine_log.root_cause() if "core initialization failed" in str(error) else ""
-        raise StartError(f"the engine did not start: {cause or first_line(error)}") from None
+        raise not_started(error, engine_log) from None
+
+
+def not_started(error: Exception, engine_log: EngineLog) -> StartError:
+    """Why the engine did not start. That one of its processes failed is all that vLLM says; why stands in the log."""
+    cause = engine_log.root_cause() if "core initialization" in str(error) else ""
+    return StartError(f"the engine did not start: {cause or first_line(error)}")
 
 
 def prepare_children(engine_log: EngineLog) -> None:
@@ -254,7 +258,8 @@ async def watch(engine: "AsyncLLM", server: "uvicorn.Server", serving: "asyncio.
             await asyncio.wait([serving], timeout=5)
             return True
         await asyncio.wait([serving], timeout=ENGINE_POLL_SECONDS)
-    return False
+    # It may have died since the last look, and the drain have ended with it.
+    return bool(engine.errored)
 
 
 class Signals:

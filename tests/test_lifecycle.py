@@ -140,7 +140,7 @@ def test_a_taken_port_is_refused_before_anything_slow() -> None:
         (["--no-such-flag"], 2, ["--no-such-flag"]),
         (["--max-model-len", "999999"], 2, ["max_model_len", "999999"]),
         (["--block-size", "16"], 3, ["No common block size for 16"]),
-        (["--middleware", "no.such.Thing"], 3, ["no.such"]),
+        (["--middleware", "no.such.Thing"], 3, ["No module named"]),
         (["--ssl-keyfile", "/no/key", "--ssl-certfile", "/no/cert"], 3, ["No such file"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
