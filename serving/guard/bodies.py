@@ -3,10 +3,12 @@
 import asyncio
 import json
 import math
+import re
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.guard import shapes
 from serving.guard.ceilings import check
 from serving.guard.context import Context
 from serving.guard.exchange import Exchange
@@ -14,6 +16,8 @@ from serving.guard.json_scan import measure
 from serving.guard.refusal import Refusal
 
 CLOSE = {"connection": "close"}  # the rest of the body will not be read
+# Digits that may be a whole number of more than 64 bits: looked for first, as a check of every number takes time.
+MANY_DIGITS = re.compile(rb"\d{19}")
 
 
 class Bodies:
@@ -31,6 +35,7 @@ class Bodies:
         body = await self.read(scope, receive)
         exchange.body_bytes = len(body)
         document = self.parse(body)
+        shapes.check(exchange.route.path, document)
         if exchange.route.generates:
             exchange.sequences = check(document, self.settings)
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -70,7 +75,8 @@ class Bodies:
             raise invalid(f"a body may be nested {self.settings.max_json_depth} deep", "json_too_deep")
         try:
             # As text, so that this reading and the engine's are of the same encoding.
-            document = json.loads(body.decode("utf-8"), parse_float=finite, parse_constant=finite)
+            whole = of_64_bits if MANY_DIGITS.search(body) else None
+            document = json.loads(body.decode("utf-8"), parse_float=finite, parse_constant=finite, parse_int=whole)
             if b"\\u" in body:  # half of a surrogate pair is no text, and fails only deep in the engine
                 json.dumps(document, ensure_ascii=False).encode("utf-8")
         except (ValueError, RecursionError) as error:
@@ -84,6 +90,14 @@ def finite(text: str) -> float:
     """A JSON number. Raises ValueError for what no JSON number can be: NaN, Infinity, 1e999."""
     value = float(text)
     if not math.isfinite(value):
+        raise ValueError(f"number out of range: {text[:16]}")
+    return value
+
+
+def of_64_bits(text: str) -> int:
+    """A whole JSON number. Raises ValueError for one that the engine could not hold."""
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
         raise ValueError(f"number out of range: {text[:16]}")
     return value
 

@@ -155,7 +155,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 33}, "n"),
     ({"n": "33"}, "n"),
     ({"n": 33.0}, "n"),
-    ({"n": 10**400}, "n"),
+    ({"n": 10**18}, "n"),
     ({"n": "1e999"}, "n"),
     ({"best_of": 33}, "best_of"),
     ({"max_tokens": 101}, "max_tokens"),
