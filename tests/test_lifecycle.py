@@ -83,6 +83,19 @@ def test_a_dead_engine_ends_the_stream_and_the_server_with_exit_code_4(server: S
     assert server.left_behind() == []
 
 
+@pytest.mark.slow
+def test_what_outlasts_the_drain_is_cut_off_and_told(tmp_path: Path) -> None:
+    server = ServerProcess(["--drain-timeout", "1"], tmp_path).wait_ready()
+    stream = open_stream(server.url, 4000)
+    server.process.send_signal(signal.SIGTERM)
+    assert b'"error"' in stream.read()
+    assert server.process.wait(20) == 0
+    assert "1 still in flight after 1 s were cut off" in server.screen()
+    assert "Traceback" not in server.screen()
+    assert server.left_behind() == []
+
+
+@pytest.mark.slow
 def test_a_stopped_engine_does_not_hold_up_the_end(server: ServerProcess) -> None:
     server.child("EngineCore").suspend()
     server.process.send_signal(signal.SIGTERM)
@@ -90,6 +103,7 @@ def test_a_stopped_engine_does_not_hold_up_the_end(server: ServerProcess) -> Non
     assert server.left_behind() == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_during_the_drain_is_no_success(server: ServerProcess) -> None:
     stream = open_stream(server.url, 4000)
     server.process.send_signal(signal.SIGTERM)
@@ -107,7 +121,7 @@ def test_sigkill_of_the_launcher_takes_the_engine_with_it(server: ServerProcess)
 
 
 @pytest.mark.parametrize("moment", ["Importing the engine …", "Starting the engine …", "Starting the engine:"])
-@pytest.mark.parametrize("later", [0.0, 0.4])
+@pytest.mark.parametrize("later", [0.0, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, moment: str, later: float) -> None:
     server = ServerProcess([], tmp_path)
     server.wait_for(moment)
@@ -140,8 +154,8 @@ def test_a_taken_port_is_refused_before_anything_slow() -> None:
         (["--no-such-flag"], 2, ["--no-such-flag"]),
         (["--max-model-len", "999999"], 2, ["max_model_len", "999999"]),
         (["--block-size", "16"], 3, ["No common block size for 16"]),
-        (["--middleware", "no.such.Thing"], 3, ["No module named"]),
-        (["--ssl-keyfile", "/no/key", "--ssl-certfile", "/no/cert"], 3, ["No such file"]),
+        pytest.param(["--middleware", "no.such.Thing"], 3, ["No module named"], marks=pytest.mark.slow),
+        pytest.param(["--ssl-keyfile", "/no", "--ssl-certfile", "/no"], 3, ["No such file"], marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
