@@ -105,6 +105,8 @@ class Exchange:
                 self.context.activity.token_at = self.context.clock()
                 if self.first_token_at is None:
                     self.first_token_at = self.context.activity.token_at
+            if watched.failed:
+                self.reason = "engine_error"
         if message.get("more_body"):
             await self._send(message)
             return

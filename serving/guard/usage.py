@@ -13,6 +13,8 @@ DECODER = json.JSONDecoder()
 # OpenAI's name, or Anthropic's three: its input_tokens leave out what came from or went to the cache.
 PROMPT_NAMES = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 COMPLETION_NAMES = ("completion_tokens", "output_tokens")
+# How the engine's own errors begin in a stream, in which its last event may follow.
+ERRORS = (b'data: {"error"', b"event: error")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class EventStream:
         self.pending = b""
         self.last_usage = b""
         self.events = 0
-        self.finished = False
+        self.finished = self.failed = False
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes."""
@@ -66,9 +68,12 @@ class EventStream:
         for event in events:
             if event.startswith(self.skipped):
                 continue
-            self.events += 1
             if event.startswith(self.stream_end):
                 self.finished = True
+            if event.startswith(ERRORS):
+                self.failed = True
+                continue
+            self.events += 1
             if USAGE.search(event):
                 self.last_usage = event
 
@@ -82,6 +87,7 @@ class Document:
     """Watches an answer that is one JSON document. Keeps it: the engine has it in memory as a whole anyway."""
 
     finished = True
+    failed = False
     pending = b""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from serving.guard.refusal import Refusal, retry_after
-from tests.guard.conftest import Guarded, make_guard
+from tests.guard.conftest import Growth, Guarded, make_guard
 from tests.guard.stub import ANSWER, CHAT, EVENTS, Call, Engine, chat
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +76,18 @@ async def test_a_stream_that_stops_short_ends_in_an_error_event(
     assert call.error["code"] == "stream_cut_off"
     assert b"[DONE]" not in call.content
     assert not call.sent[-1].get("more_body")
+
+
+@pytest.mark.parametrize("first", [b"", EVENTS[0]])
+async def test_the_engines_own_error_in_a_stream_is_passed_on_and_counted(
+    guarded: Guarded, engine: Engine, counted: Growth, first: bytes
+) -> None:
+    counted("xuanyuan_rejections_total", reason="engine_error")
+    engine.events = [first, b'data: {"error": {"message": "EngineCore died"}}\n\n', b"data: [DONE]\n\n"]
+    guard = guarded()
+    call = await Call(guard, body=chat(stream=True)).start().done()
+    assert call.content == b"".join(engine.events)
+    assert counted("xuanyuan_rejections_total", reason="engine_error") == 1
 
 
 @pytest.mark.parametrize("path", sorted(NAMED))
