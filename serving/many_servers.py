@@ -30,17 +30,19 @@ from serving.server import (
     ENGINE_STOP_SECONDS,
     configure,
     end_children,
-    first_line,
     interruptible,
     log_ready,
     main,
+    not_started,
     prepare_children,
     serve,
+    stop_signals,
 )
 
 if TYPE_CHECKING:
     from vllm.v1.engine.utils import CoreEngineLaunch
 
+READY = "ready"
 POLL_SECONDS = 0.5
 # From the end of its last answer to the end of a server: connections are cut, the engine's client is closed.
 LEAVE_SECONDS = 8
@@ -130,10 +132,10 @@ def start(job: Job, args: Any, vllm_config: Any, engine_log: EngineLog) -> tuple
             places = [Place(index, *meeting, sentinels, console) for index, meeting in enumerate(meetings)]
             servers = [start_server(job, args, vllm_config, place) for place in places]
             launch.watched_frontend_processes = [server.process for server in servers]
-        if not all([server.hear() for server in servers]):
-            raise StartError("a server process ended before it was ready")
     except Exception as error:
-        raise StartError(f"the engine did not start: {engine_log.root_cause() or first_line(error)}") from None
+        raise not_started(error, engine_log) from None
+    if any([server.hear() != READY for server in servers]):
+        raise StartError(f"a server process ended before it was ready: {engine_log.root_cause()}")
     os.close(console)
     os.close(job.socket_fd)
     # What this process has of the metrics is no server's.
@@ -175,7 +177,7 @@ def serve_one(job: Job, args: Any, vllm_config: Any, place: Place, pipe: Connect
         loop = asyncio.get_running_loop()
         for sentinel in place.engine_sentinels:
             loop.add_reader(sentinel, engine_died, loop, sentinel)
-        pipe.send("ready")
+        pipe.send(READY)
 
     def engine_died(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
         loop.remove_reader(sentinel)
@@ -198,7 +200,7 @@ class Relay:
         self.servers = servers
         self.drain_timeout = drain_timeout
         self.deadline = math.inf
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, self.received)
 
     @property
