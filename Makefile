@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help install serve chat test test-slow lint clean check-system
+.PHONY: help install serve chat bench test test-slow lint clean check-system
 
 DEVICE ?= auto
 # Some shells export HOST as the name of the machine: only `make serve HOST=…` counts.
@@ -27,6 +27,9 @@ serve: $(INSTALLED) ## start the server (no GPU and no MODEL: a small demo model
 
 chat: $(INSTALLED) ## talk to the running server in the terminal
 	@exec .venv/bin/xuanyuan chat $(if $(HOST)$(PORT),--url http://$(or $(HOST),127.0.0.1):$(or $(PORT),8000)) $(ARGS)
+
+bench: $(INSTALLED) ## measure the speed, at most 10 minutes (MODEL=…): a table, report.html and report.json
+	@exec .venv/bin/python -m benchmarks quick $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 test: .venv/.installed-dev ## all tests but the slow ones (under 15 minutes on two cores)
 	.venv/bin/python -m pytest -m "not slow" $(ARGS)
@@ -60,14 +63,14 @@ check-system:
 	@if [ ! -x .venv/bin/python ] || [ -n "$$(find .venv -maxdepth 1 -name '.installed-c*' ! -name '.installed-$*')" ]; then \
 	  echo "[1/4] Making .venv with $(PYTHON)"; "$(PYTHON)" -m venv --clear .venv; fi
 	@if [ "$*" = cpu ]; then echo "[2/4] Installing PyTorch for the CPU (200 MB)"; \
-	  $(PIP) install -q --no-deps --retries 1 --timeout 15 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH_CPU)"; fi
+	  $(PIP) install -qq --no-deps --retries 1 --timeout 15 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH_CPU)"; fi
 	@echo "[3/4] Installing the engine and what it needs, $$(grep -c '==' $<) packages: one to three minutes, once"
-	@$(PIP) install -q --no-deps --require-hashes -r $<
+	@$(PIP) install -qq --no-deps --require-hashes -r $<
 	@echo "[4/4] Installing this project"
-	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@$(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.installed-dev: requirements/dev.txt $(INSTALLED)
 	@echo "Installing what checks and tests need"
-	@$(PIP) install -q --no-deps --require-hashes -r $<
+	@$(PIP) install -qq --no-deps --require-hashes -r $<
 	@touch $@
