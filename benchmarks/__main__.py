@@ -8,7 +8,9 @@ from benchmarks.console import EXIT_CONFIGURATION, EXIT_FAILED, BenchmarkError, 
 
 # Each is a module of benchmarks.commands. Only the one asked for is imported.
 COMMANDS = {
+    "quick": "the launcher against the plain server in at most 10 minutes, with a report",
     "compare": "systems against each other on one checkpoint, with intervals and the noise beside them",
+    "startup": "seconds from a server's start to its first token, and its memory",
     "report": "report.html and report.json from a run's blocks",
     "roofline": "what this machine can do at most, and the least time of a decode step",
     "load": "send a load to any OpenAI-compatible server and measure what comes back",

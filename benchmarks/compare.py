@@ -4,7 +4,8 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from benchmarks import options
 from benchmarks.arrivals import arrivals
@@ -14,6 +15,7 @@ from benchmarks.console import log
 from benchmarks.facts import facts
 from benchmarks.monitor import Limits
 from benchmarks.processes import Running, Servers
+from benchmarks.roofline import ceilings, read_model
 from benchmarks.schedule import AGAIN, Point, Visit, schedule
 from benchmarks.store import Store, entry
 from benchmarks.systems import Chosen, describe
@@ -50,6 +52,10 @@ class Comparison:
         visits = [visit for visit in self.schedule(chosen) if self.missing(visit)]
         if not visits:
             return
+        if chosen.recipe:
+            log("measuring this machine's ceilings …")
+            shape = read_model(Path(chosen.recipe.model), chosen.recipe.dtype)
+            self.store.note(ceilings=ceilings(chosen.recipe), shape=asdict(shape))
         with Servers(chosen.present, self.store.folder, resident=chosen.resident and not restart) as servers:
             try:
                 self.measure(visits, servers)
@@ -80,7 +86,7 @@ class Comparison:
             if before + longest > self.deadline:
                 log("the time is over: the remaining turns are left out")
                 return
-            left = (before - started) / number * (len(visits) - number) if number else 0.0
+            left = min((before - started) / number * (len(visits) - number), self.deadline - before) if number else 0.0
             log(f"[{number + 1} of {len(visits)}{time_left(left)}] round {visit.round + 1}: {visit.arm}")
             with servers.turn(visit.system) as target:
                 self.take_turn(visit, target)

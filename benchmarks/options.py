@@ -29,7 +29,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
+def add_run(parser: argparse.ArgumentParser, *, out: Path = Path("benchmark-results")) -> None:
     """What every command that starts servers takes."""
     parser.add_argument("--model", metavar="MODEL", help="catalog name, local folder or hub id; default: the demo")
     parser.add_argument(
@@ -41,9 +41,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"for --url: holds the key; else ${', then $'.join(KEY_VARIABLES)}",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("benchmark-results"), metavar="DIR", help="(default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="(default: %(default)s)")
 
 
 def system_name(text: str) -> str:

@@ -193,7 +193,7 @@ def ceilings(result: Result) -> str:
             100 * item["mbu"],
             100 * item["mfu"],
         ]
-        for item in result.get("roofline", [])
+        for item in result["roofline"]
     ]
     return section("How far from the limit", paragraph(words), table(head, rows) if rows else "")
 

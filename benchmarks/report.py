@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.console import BenchmarkError
 from benchmarks.page import page
 from benchmarks.ratios import compare
+from benchmarks.roofline import Model, utilization
 from benchmarks.schedule import AGAIN, arms, in_order
 from benchmarks.store import Store
 
@@ -23,10 +24,12 @@ def build(folder: Path) -> dict[str, Any]:
     if not blocks:
         raise BenchmarkError(f"{folder} holds no blocks: run python -m benchmarks compare --out {folder} first")
     names = [name for name, system in run["systems"].items() if not system["absent"]]
+    points = averages(blocks, names)
     return {
         **run,
         "ratios": [found.as_dict() for found in compare(blocks, names)],
-        "points": averages(blocks, names),
+        "points": points,
+        "roofline": roofline(run, points),
         "capacity": capacities(folder),
         "void": [block_head(block) | {"reasons": block["void"]} for block in blocks if block["void"]],
         "gpu": {"measured": False, "command": GPU},
@@ -51,11 +54,30 @@ def averages(blocks: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[
 
 
 def average(blocks: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
-    """Means over the blocks that count. tokens_per_user is the pace of one stream, tokens/s."""
+    """Means over the blocks that count.
+
+    tokens_per_user is the pace of one stream, tokens/s; context how many tokens a sequence holds on average while its
+    answer is made.
+    """
     keys = ("output_throughput", "request_throughput", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms")
     means: dict[str, Any] = {key: fmean(block[key] for block in blocks) for key in keys}
     pace = 1000 / means["mean_tpot_ms"] if means["mean_tpot_ms"] else 0.0
-    return means | {"tokens_per_user": pace, "blocks": count, "used": len(blocks)}
+    held = fmean((b["total_input_tokens"] + b["total_output_tokens"] / 2) / b["completed"] for b in blocks)
+    return means | {"tokens_per_user": pace, "context": held, "blocks": count, "used": len(blocks)}
+
+
+def roofline(run: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How near each closed loop came to the ceilings that were measured in its run; a step is taken to be a TPOT."""
+    if "ceilings" not in run:
+        return []
+    model = Model(**run["shape"])
+    closed = [item for item in points if item["point"].startswith("c") and item["mean_tpot_ms"]]
+    return [
+        {"arm": item["arm"], "point": item["point"]}
+        | utilization(model, run["ceilings"], int(item["point"][1:]), item["context"], item["mean_tpot_ms"] / 1000)
+        for item in closed
+        if not item["arm"].endswith(AGAIN)
+    ]
 
 
 def capacities(folder: Path) -> dict[str, Any]:

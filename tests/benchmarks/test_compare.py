@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,8 @@ def fake(name: str, *flags: str) -> System:
 
 
 def states(servers: Servers) -> dict[str, str]:
-    """By name: what the system says of each server's process."""
+    """By name: what the system says of each server's process, once signals have had their effect."""
+    time.sleep(0.1)
     found = {}
     for name, server in servers.live.items():
         assert server.process is not None

@@ -1,15 +1,18 @@
 """Pairs of blocks, and which of them count."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from benchmarks.ratios import compare
-from benchmarks.report import averages
+from benchmarks.report import averages, roofline
+from benchmarks.roofline import Model
 
 
 def block(arm: str, number: int, tokens: float, tpot: float = 10.0, void: list[str] | None = None) -> dict[str, Any]:
     row = dict.fromkeys(("request_throughput", "p99_ttft_ms", "p99_tpot_ms"), 1.0)
+    row |= {"total_input_tokens": 160, "total_output_tokens": 32}
     row |= {"output_throughput": tokens, "median_ttft_ms": 5.0, "mean_tpot_ms": tpot}
     return {"arm": arm, "round": number, "point": "c8", "completed": 16, "void": void or [], **row}
 
@@ -64,3 +67,16 @@ def test_averages_leave_out_void_blocks_where_others_remain() -> None:
     first, second = averages(blocks, ["a", "b"])
     assert (first["output_throughput"], first["used"], first["blocks"]) == (150, 2, 3)
     assert (second["output_throughput"], second["used"], second["tokens_per_user"]) == (7, 1, 100)
+
+
+def test_the_context_is_the_prompt_and_half_the_answer() -> None:
+    assert averages([block("a", 0, 100)], ["a"])[0]["context"] == (160 + 32 / 2) / 16
+
+
+def test_how_near_each_closed_loop_came_to_the_ceilings() -> None:
+    run = {"ceilings": {"bandwidth_gb_s": 1e-9, "gemm_gflop_s": 1e3}, "shape": asdict(Model(1, 2, 1, 1, 2, 3, 5, 2, 2))}
+    points = averages([block("a", 0, 100, 96_000)], ["a"])
+    (found,) = roofline(run, [points[0] | {"context": 0}])
+    # Eight sequences without a context: 88 bytes of weights and 8 written to the cache for each, at 1 byte/s.
+    assert found["mbu"] == pytest.approx((88 + 64) / 96) and found["step_ms"] == 96_000
+    assert roofline({}, points) == []

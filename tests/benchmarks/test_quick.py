@@ -1,0 +1,37 @@
+"""The short benchmark, on fake servers."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.commands import quick
+from benchmarks.fake_server import Behaviour, running
+from tests.benchmarks.conftest import TOLERANT
+
+
+@pytest.fixture(autouse=True)
+def never_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing on a busy machine is not what these tests are about."""
+    monkeypatch.setattr("benchmarks.options.limits", lambda args: TOLERANT)
+
+
+def test_it_stops_in_time_with_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quick, "RESERVE_S", 60 * quick.MINUTES - 4)
+    monkeypatch.setattr(quick, "CONCURRENCY", (1, 4))
+    monkeypatch.setattr(quick, "RATE", 20.0)
+    monkeypatch.setattr(quick, "RATE_SECONDS", 0.2)
+    started = time.monotonic()
+    with running(Behaviour(8, 0.01, 0.005)) as url:
+        words = f"quick --url a={url} --url b={url} --out {tmp_path}"
+        assert main(words.split()) == 0
+    assert time.monotonic() - started < 12
+    shown = capsys.readouterr()
+    assert "the time is over" in shown.err and "min left] round 1" in shown.err
+    result = json.loads(shown.out.splitlines()[-1])
+    assert 0 < result["blocks"] < 2 * 3 * 4 * 3
+    assert {path.name for path in tmp_path.iterdir()} >= {"report.html", "report.json"}
