@@ -3,10 +3,11 @@
     xuanyuan serve --max-num-seqs 32 --max-queue-seconds 5 --log-format none
     python -m benchmarks.overload --slo ttft=7s
 
-For each multiple, first the capacity: --concurrency requests kept running (closed loop). Then requests arrive at that
-many times the capacity, as a Poisson process, whether or not any is answered. Goodput is what was answered whole and
-within the SLO, in requests/s, from --warm seconds after the load began until it ends: a queue that has no end shows as
-answers that come too late. Prints a table; the last line is one JSON object.
+Before and after each multiple the capacity is measured: --concurrency requests kept running (closed loop). Between,
+requests arrive at that many times the capacity, as a Poisson process, whether or not any is answered. Goodput is what
+was answered whole and within the SLO, in requests/s, from --warm seconds after the load began until it ends: a queue
+that has no end shows as answers that come too late. A load is void where the capacity before and after differ by more
+than 10 %: then the machine was not the server's alone. Prints a table; the last line is one JSON object.
 """
 
 import sys
@@ -24,22 +25,33 @@ from benchmarks.metrics import Outcome
 from benchmarks.stats import percentile
 
 TARGET = 0.95
+MOST_DRIFT = 0.10
 
 
 @dataclass(frozen=True)
 class Load:
-    """One multiple of the capacity. Rates in requests/s; `ratio` is goodput over capacity; times in seconds."""
+    """One multiple of the capacity, which was measured `before` and `after`. Rates in requests/s, times in seconds."""
 
     multiple: float
-    capacity: float
+    before: float
+    after: float
     offered: float
     goodput: float
-    ratio: float
     refused: int
     late: int
     failed: int
     p99_ttft: float
     client_cpu: float
+
+    @property
+    def ratio(self) -> float:
+        """Goodput over capacity."""
+        return 2 * self.goodput / (self.before + self.after)
+
+    @property
+    def void(self) -> bool:
+        """Whether the machine's speed changed too much to tell."""
+        return abs(self.after / self.before - 1) > MOST_DRIFT
 
 
 def goodput(outcomes: Sequence[Outcome], args: Namespace, until: float) -> float:
@@ -85,43 +97,44 @@ class Overload:
         return (len(inner) - 1) / (inner[-1] - inner[0])
 
     def load(self, multiple: float) -> Load:
-        """Measure the capacity, then offer so many times as much."""
-        capacity = self.capacity()
-        rate = multiple * capacity
+        """Offer so many times the capacity."""
+        before = self.capacity()
+        rate = multiple * before
         count = round(rate * self.args.seconds)
-        log(f"{multiple:g} x {capacity:.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
-        times = arrivals(count, rate, burstiness=1.0, seed=self.seed)
+        log(f"{multiple:g} x {before:.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
+        times = arrivals(count, rate, seed=self.seed)
         block = self.block(count, times)
-        good = goodput(block.outcomes, self.args, times[-1])
-        kinds = Counter(
-            "good" if item.meets(self.args.slo) else "late" if item.ok else "refused" if refused(item) else "failed"
-            for item in block.outcomes
-        )
-        waits = [item.slo_ttft for item in block.outcomes if item.ok]
+        kinds = Counter(self.kind(item) for item in block.outcomes)
         return Load(
             multiple,
-            capacity,
+            before,
+            self.capacity(),
             count / times[-1],
-            good,
-            good / capacity,
+            goodput(block.outcomes, self.args, times[-1]),
             kinds["refused"],
             kinds["late"],
             kinds["failed"],
-            percentile(waits, 99),
+            percentile([item.slo_ttft for item in block.outcomes if item.ok], 99),
             block.health.client_cpu,
         )
+
+    def kind(self, item: Outcome) -> str:
+        """What became of a request."""
+        if item.ok:
+            return "good" if item.meets(self.args.slo) else "late"
+        return "refused" if refused(item) else "failed"
 
 
 def text(loads: Sequence[Load]) -> str:
     """The result for people."""
     rows: list[list[object]] = [
-        ["load", "capacity/s", "offered/s", "goodput/s", "of capacity", "refused", "late", "failed", "TTFT p99, s"]
+        ["load", "capacity/s", "offered/s", "goodput/s", "of capacity", "refused", "late", "failed", "TTFT p99, s", ""]
     ]
     for load in loads:
         rows.append(
             [
                 f"{load.multiple:g}x",
-                f"{load.capacity:.2f}",
+                f"{load.before:.2f}, {load.after:.2f}",
                 f"{load.offered:.2f}",
                 f"{load.goodput:.2f}",
                 f"{load.ratio:.1%}",
@@ -129,6 +142,7 @@ def text(loads: Sequence[Load]) -> str:
                 load.late,
                 load.failed,
                 f"{load.p99_ttft:.1f}",
+                "void" * load.void,
             ]
         )
     return table(rows)
@@ -148,8 +162,9 @@ def main(argv: Sequence[str]) -> None:
     overload = Overload(args, options.server(args))
     overload.capacity()  # warms up, and tells the server how fast it is
     loads = [overload.load(multiple) for multiple in args.multiples]
-    reached = all(load.ratio >= TARGET for load in loads if load.multiple > 1)
-    finish({"loads": [asdict(load) for load in loads], "reached": reached}, text(loads), only_json=False)
+    rows = [asdict(load) | {"ratio": load.ratio, "void": load.void} for load in loads]
+    reached = all(load.ratio >= TARGET and not load.void for load in loads if load.multiple > 1)
+    finish({"loads": rows, "reached": reached}, text(loads), only_json=False)
 
 
 if __name__ == "__main__":
