@@ -4,7 +4,7 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks import options
@@ -111,19 +111,23 @@ class Comparison:
         """(a block, its seed, how many were measured): the first that is not void, else the last."""
         for tries in range(1, TRIES + 1):
             seed = self.seed(visit, point, tries)
-            calls = self.calls(target, point.count, seed=seed, output_len=self.args.output_len)
-            times = arrivals(len(calls), point.rate, seed=seed) if point.rate else None
-            block = run_block(
-                target.server,
-                calls,
-                times=times,
-                concurrency=point.concurrency or 1,
-                slo=self.args.slo,
-                limits=self.limits,
-            )
+            block = self.block(point, target, seed)
             if not block.void:
                 break
         return block, seed, tries
+
+    def block(self, point: Point, target: Running, seed: int) -> Block:
+        """Measure one, and see what other programs did meanwhile."""
+        calls = self.calls(target, point.count, seed=seed, output_len=self.args.output_len)
+        times = arrivals(len(calls), point.rate, seed=seed) if point.rate else None
+        width = point.concurrency or 1
+        before, started = target.cpu_of_others(), time.monotonic()
+        block = run_block(target.server, calls, times=times, concurrency=width, slo=self.args.slo, limits=self.limits)
+        others = (target.cpu_of_others() - before) / (time.monotonic() - started)
+        if not target.process or others <= self.limits.others:
+            return block
+        reason = f"other programs used {others:.0%} of a core, over {self.limits.others:.0%}"
+        return replace(block, void=[*block.void, reason])
 
     def seed(self, visit: Visit, point: Point, tries: int) -> int:
         """All systems get the same prompts in a round.

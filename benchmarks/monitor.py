@@ -15,12 +15,17 @@ SAMPLE_S = 1.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a block may show before it is void. Raise `client_cpu` where the client has cores of its own."""
+    """What a block may show before it is void. Raise `client_cpu` where the client has cores of its own.
+
+    `others` is the share of one core that programs take which are neither the client nor the server under test; it is
+    known only for servers that are started here.
+    """
 
     client_cpu: float = 0.05
     loop_lag_ms: float = 5.0
     steal: float = 0.02
     send_lag_of_ttft: float = 0.01
+    others: float = 0.2
 
 
 @dataclass(frozen=True)

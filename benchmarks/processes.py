@@ -50,6 +50,13 @@ class Running:
         for process in reversed(self.tree()):
             process.send_signal(signal.SIGCONT)
 
+    def cpu_of_others(self) -> float:
+        """Seconds of processor time that everything but this server and this process has taken so far."""
+        machine = psutil.cpu_times()
+        mine = [psutil.Process().cpu_times(), *(process.cpu_times() for process in self.tree())]
+        taken = machine.user + machine.nice + machine.system + machine.irq + machine.softirq
+        return float(taken - sum(times.user + times.system for times in mine))
+
     def memory(self) -> int:
         """Bytes of memory that the processes hold, what they share counted once (PSS); 0 for one that is not ours."""
         return sum(process.memory_full_info().pss for process in self.tree())

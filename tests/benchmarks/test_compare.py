@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from benchmarks.client import Server
 from benchmarks.console import BenchmarkError
 from benchmarks.fake_server import Behaviour, running
 from benchmarks.processes import Servers
-from benchmarks.systems import KV_FLAG, Recipe, System, command_of, free_port, named
+from benchmarks.systems import KV_FLAG, Chosen, Recipe, System, command_of, free_port, named
 from tests.benchmarks.conftest import TOLERANT
 
 
@@ -169,3 +170,20 @@ def test_what_cannot_be_compared_is_told_in_one_line(
         found = int(str(error.code))
     shown = capsys.readouterr().err
     assert found == code and text in shown and shown.count("\n") == 1
+
+
+def test_a_block_beside_another_busy_program_is_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only for a server that is started here: of another one it is not known what it takes itself."""
+    monkeypatch.setattr("benchmarks.options.limits", lambda args: replace(TOLERANT, others=0.2))
+    monkeypatch.setattr("benchmarks.commands.compare.choose", lambda *asked: Chosen((fake("a"),), None))
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            words = f"compare --concurrency 2 --output-len 60 --rounds 1 --out {tmp_path}"
+            assert main(words.split()) == 0
+        finally:
+            busy.kill()
+    void = json.loads((tmp_path / "report.json").read_text())["void"]
+    assert {item["arm"] for item in void} == {"a", "a again"}
+    assert all("other programs used" in item["reasons"][0] for item in void)
