@@ -1,9 +1,11 @@
 """The renderer in vLLM's own front end, without an engine behind it: registration, ids, refusals, counters, headers."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from prometheus_client import REGISTRY
@@ -63,7 +65,9 @@ def front_end(family_checkpoint: Path) -> Iterator[Any]:
             made[key] = FrontEnd(family_checkpoint, {"template": "6b", **settings})
         return made[key]
 
-    yield front_end
+    # vLLM's CPU platform adds to the environment (LD_PRELOAD, …), which servers of later tests would inherit.
+    with patch.dict(os.environ):
+        yield front_end
     for front in made.values():
         front.renderer.shutdown()
 
