@@ -18,7 +18,7 @@ from benchmarks.client import Server
 from benchmarks.console import BenchmarkError
 from benchmarks.fake_server import Behaviour, running
 from benchmarks.processes import Servers
-from benchmarks.systems import KV_FLAG, Chosen, Recipe, System, command_of, free_port, named
+from benchmarks.systems import KV_FLAG, ROOT, Chosen, Recipe, System, command_of, free_port, named
 from tests.benchmarks.conftest import TOLERANT
 
 
@@ -187,3 +187,29 @@ def test_a_block_beside_another_busy_program_is_void(
     void = json.loads((tmp_path / "report.json").read_text())["void"]
     assert {item["arm"] for item in void} == {"a", "a again"}
     assert all("other programs used" in item["reasons"][0] for item in void)
+
+
+CUT_OFF = """
+import sys
+from benchmarks.__main__ import entry
+from benchmarks.commands import compare
+from benchmarks.systems import Chosen
+from tests.benchmarks.test_compare import fake
+
+compare.choose = lambda *asked: Chosen((fake("a"), fake("b")), None)
+sys.argv[1:] = ["compare", "--concurrency", "1", "--rounds", "50", "--out", sys.argv[1]]
+entry()
+"""
+
+
+def test_a_run_that_is_ended_leaves_no_server_behind(tmp_path: Path) -> None:
+    """Stopped servers do not hear of an end by themselves."""
+    with subprocess.Popen([sys.executable, "-c", CUT_OFF, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE) as run:
+        assert run.stderr is not None
+        while b"at a time" not in run.stderr.readline():
+            assert run.poll() is None
+        servers = psutil.Process(run.pid).children()
+        run.terminate()
+        run.stderr.read()
+        assert run.wait(20) == 130
+    assert len(servers) == 2 and not any(server.is_running() for server in servers)
