@@ -1,6 +1,6 @@
 """What the engine would answer with a 500 though the request is at fault. Pure: a parsed body in, a refusal out.
 
-Each rule is here because fuzzing the real server found the case (tests/guard/test_engine_fuzz.py); all else is left to
+Each rule is here because fuzzing found the case, on the real server or on its parsers alone; all else is left to
 the engine's own validation.
 """
 
@@ -12,6 +12,11 @@ from serving.guard.refusal import Refusal
 OBJECTS = ("structured_outputs",)
 # Items of /v1/responses that become messages; the engine fails on others that OpenAI knows (its own tools' calls).
 ITEMS = ("message", "function_call", "function_call_output", "reasoning")
+CALL = ("call_id", "name", "arguments")
+# Each with what it may be instead of a list.
+REASONING: dict[str, Any] = {"summary": [], "content": None}
+# Parts of a chat message that are no text: an object of texts, or where an address will do, a text.
+MEDIA = ("image_url", "audio_url", "video_url")
 
 
 def check(path: str, document: dict[str, Any]) -> None:
@@ -22,6 +27,34 @@ def check(path: str, document: dict[str, Any]) -> None:
     if path == "/v1/responses" and isinstance(document.get("input"), list):
         for place, item in enumerate(document["input"]):
             check_item(f"input[{place}]", item)
+    if isinstance(document.get("messages"), list):
+        for place, message in enumerate(document["messages"]):
+            content = message.get("content") if isinstance(message, dict) else None
+            check_parts(f"messages[{place}].content", content)
+
+
+def check_parts(name: str, content: Any) -> None:
+    """The content of a chat message. Raises Refusal."""
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict):
+            check_part(name, part)
+
+
+def check_part(name: str, part: dict[str, Any]) -> None:
+    """One part of it; a tool's result, on /v1/messages, has parts of its own. Raises Refusal."""
+    check_parts(f"{name}.content", part.get("content"))
+    if not isinstance(part.get("source", {}), dict | None):
+        raise misshapen(f"{name}.source", "an object")
+    for medium in MEDIA:
+        if not isinstance(part.get(medium, ""), str | None) and not is_object_of_texts(part[medium]):
+            raise misshapen(f"{name}.{medium}", "an address, or an object of texts")
+    if part.get("input_audio") is not None and not is_object_of_texts(part["input_audio"]):
+        raise misshapen(f"{name}.input_audio", "an object of texts")
+
+
+def is_object_of_texts(value: Any) -> bool:
+    """Whether a value is an object in which all values are texts or null."""
+    return isinstance(value, dict) and all(isinstance(text, str | None) for text in value.values())
 
 
 def check_item(name: str, item: Any) -> None:
@@ -31,6 +64,13 @@ def check_item(name: str, item: Any) -> None:
     kind = item.get("type", "message")
     if kind not in ITEMS:
         raise misshapen(f"{name}.type", " or ".join(ITEMS))
+    for field in CALL if kind == "function_call" else ():
+        if not isinstance(item.get(field), str):
+            raise misshapen(f"{name}.{field}", "a text")
+    for field, absent in REASONING.items() if kind == "reasoning" else ():
+        value = item.get(field, absent)
+        if value not in ([], absent) and not is_text_parts(value):
+            raise misshapen(f"{name}.{field}", "a list of parts with a text each")
     if kind != "message":
         return
     if not isinstance(item.get("role"), str):

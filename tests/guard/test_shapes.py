@@ -9,6 +9,7 @@ from tests.guard.stub import CHAT, Call, Engine
 
 pytestmark = pytest.mark.anyio
 RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
 USER = {"role": "user", "content": "Hi"}
 
 
@@ -25,6 +26,14 @@ USER = {"role": "user", "content": "Hi"}
         (RESPONSES, {"input": [{"role": "assistant", "content": []}]}, "input[0].content"),
         (RESPONSES, {"input": [{"role": "assistant", "content": ["Hi"]}]}, "input[0].content"),
         (RESPONSES, {"input": [{"role": "assistant", "content": [{"type": "refusal"}]}]}, "input[0].content"),
+        (RESPONSES, {"input": [{"type": "reasoning", "summary": "x"}]}, "input[0].summary"),
+        (RESPONSES, {"input": [{"type": "function_call", "name": "f", "call_id": "1"}]}, "input[0].arguments"),
+        (RESPONSES, {"input": [{"type": "reasoning", "summary": [1]}]}, "input[0].summary"),
+        (RESPONSES, {"input": [{"type": "reasoning", "summary": [], "content": "x"}]}, "input[0].content"),
+        (RESPONSES, {"input": [{"type": "reasoning", "summary": None}]}, "input[0].summary"),
+        (MESSAGES, {"messages": [{"content": [{"content": [{"source": 1}]}]}]}, "messages[0].content.content.source"),
+        (CHAT, {"messages": [{"role": "tool", "content": [{"input_audio": 1}]}]}, "messages[0].content.input_audio"),
+        (CHAT, {"messages": [{"content": [{"image_url": {"url": [1]}}]}]}, "messages[0].content.image_url"),
     ],
 )
 async def test_what_the_engine_cannot_read_is_refused(
@@ -43,7 +52,9 @@ async def test_what_the_engine_cannot_read_is_refused(
         (CHAT, {"input": [1]}),
         (RESPONSES, {"input": "Hi"}),
         (RESPONSES, {"input": [USER, {"role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}]}),
-        (RESPONSES, {"input": [{"type": "function_call", "name": "f"}, {"type": "function_call_output"}]}),
+        (RESPONSES, {"input": [{"type": "function_call", "name": "f", "call_id": "1", "arguments": "{}"}]}),
+        (RESPONSES, {"input": [{"type": "function_call_output"}, {"type": "reasoning", "summary": []}]}),
+        (CHAT, {"messages": [USER, "x", {"content": ["x", {"image_url": "a", "audio_url": {"url": "b"}}]}]}),
     ],
 )
 async def test_everything_else_passes(guarded: Guarded, engine: Engine, path: str, body: dict[str, object]) -> None:
