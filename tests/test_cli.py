@@ -51,6 +51,7 @@ def test_help_is_there_and_imports_nothing_heavy(args: list[str]) -> None:
         (["serve", "--json"], ["--json", "--dry-run"]),
         (["serve", "--dry-run", "--", "--model", "x"], ["--model after --"]),
         (["serve", "--dry-run", "--", "--api-server-count", "2"], ["--api-server-count after --"]),
+        (["serve", "--dry-run", "--", "--api_server_count=2"], ["--api_server_count after --"]),
         (["serve", "a", "=b"], ["=b"]),
         (["serve", "a", " "], ["unrecognized"]),
         (["doctor", "--", "--bogus"], ["--bogus"]),

@@ -32,10 +32,10 @@ SHARED = (
     "pipeline_parallel_size",
 )
 LAUNCHER_ONLY = {
-    "--model": "give the model before the --, where it is checked",
-    "--api-server-count": "give it before the --, for the guard has to know it too",
-    "--uds": "the launcher listens on host and port",
-    "--headless": "the launcher starts a server",
+    "model": "give the model before the --, where it is checked",
+    "api_server_count": "give it before the --, for the guard has to know it too",
+    "uds": "the launcher listens on host and port",
+    "headless": "the launcher starts a server",
 }
 
 
@@ -66,8 +66,8 @@ def settings_among(passed: tuple[str, ...]) -> dict[str, Any]:
     for index, word in enumerate(passed):
         flag, equals, text = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if flag in LAUNCHER_ONLY:
-            raise ConfigError(f"{flag} after --: {LAUNCHER_ONLY[flag]}")
+        if flag.startswith("--") and name in LAUNCHER_ONLY:
+            raise ConfigError(f"{flag} after --: {LAUNCHER_ONLY[name]}")
         if flag.startswith("--") and name in SHARED:
             value = text if equals else "".join(passed[index + 1 : index + 2])
             found[name] = parse(FIELDS[name], value)
