@@ -42,7 +42,9 @@ class GuardSettings:
     requests_per_minute: int = setting(0, "requests a minute of a key that sets no limit of its own; 0: no limit")
     tokens_per_minute: int = setting(0, "prompt and completion tokens a minute, likewise")
     max_concurrent_requests: int = setting(0, "requests at a time of a key in one server process, likewise")
-    rate_limit_storage: str = setting("memory://", "where rates are counted: memory://, each server process by itself; redis://HOST:PORT, all")
+    rate_limit_storage: str = setting(
+        "memory://", "where rates are counted: memory://, each server process by itself; redis://HOST:PORT, all"
+    )
     rate_limit_failure: str = setting(
         "open", "while Redis is gone: open serves uncounted, closed refuses", choices=("open", "closed")
     )
