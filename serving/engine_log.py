@@ -47,6 +47,8 @@ class EngineLog:
         """Send what vLLM and uvicorn log to the file, and vLLM's errors also to the console."""
         # A full disk must not flood the console with what could not be written.
         logging.raiseExceptions = False
+        # Its warning about a part of a message that it skips shows the part: no prompt text in logs.
+        logging.getLogger("vllm.entrypoints.chat_utils").setLevel(logging.ERROR)
         # An 8-bit checkpoint would write a line at every multiplication: 200 a token.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         if self.file is None:

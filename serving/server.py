@@ -7,6 +7,7 @@ engine's death. Stop: refuse new requests, let those in flight finish, stop the 
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 ENGINE_POLL_SECONDS = 0.5
 # What the engine may take to release its shared memory before it is killed.
 ENGINE_STOP_SECONDS = 5
+# What vLLM's own launcher asks for.
+MOST_OPEN_FILES = 65535
 # What setitimer(2) surely takes: a year.
 LONGEST_TIMER_SECONDS = 3.2e7
 STOPPED_EARLY = "Stopped before the server was ready."
@@ -57,6 +60,7 @@ class Expired(BaseException):
 def main(run: Callable[[Job, EngineLog], int]) -> None:
     """Run the job on the command line and leave with its exit code."""
     job = Job.from_json(sys.argv[1])
+    allow_many_connections()
     engine_log = EngineLog(job.engine_log)
     try:
         code = run(job, engine_log)
@@ -118,6 +122,13 @@ def interruptible(timeout: float) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, min(timeout, LONGEST_TIMER_SECONDS))
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def allow_many_connections() -> None:
+    """Each takes a file descriptor: raise the soft limit as far as the hard one lets us. Shells often set 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most if soft != resource.RLIM_INFINITY and soft < most else soft, hard))
 
 
 def stop_signals() -> list[signal.Signals]:
