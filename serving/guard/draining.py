@@ -14,13 +14,12 @@ class Draining:
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self.app = app
         self.drain = context.drain
-        self.file = context.settings.drain_file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if Exchange.of(scope).route.access is not Access.INFERENCE:  # health and metrics are watched to the end
             await self.app(scope, receive, send)
             return
-        if self.drain.draining(self.file):
+        if self.drain.begun:
             message = "This server is shutting down. Ask again: another one answers."
             raise Refusal(503, "draining", message, headers={"retry-after": "1", "connection": "close"})
         self.drain.enter()

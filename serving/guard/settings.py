@@ -57,9 +57,6 @@ class GuardSettings:
 
     first_token_timeout: float = setting(120.0, "a stream whose first token takes longer is ended; 0: no limit")
     request_timeout: float = setting(600.0, "a request that takes longer in all is ended; 0: no limit")
-    drain_file: str | None = setting(
-        None, "once this file exists no new request is taken (for several server processes)"
-    )
     ready_probe_seconds: float = setting(30.0, "/ready asks an idle engine for one token at most this often")
     ready_probe_timeout: float = setting(30.0, "how long that token may take", least=0.001)
 

@@ -38,7 +38,7 @@ def make_guard(engine: ASGIApp, clock: Clock | None = None, **settings: Any) -> 
     """The guard, with these settings, around the engine. Its clocks stand still until the test moves them."""
     clock = clock or Clock()
     settings.setdefault("log_format", "none")
-    return Guard(engine, GuardSettings(**settings), clock=clock, wall=clock, drain=Drain(clock))
+    return Guard(engine, GuardSettings(**settings), clock=clock, wall=clock, drain=Drain())
 
 
 def layer_of(guard: Guard, kind: type[T]) -> T:

@@ -1,12 +1,11 @@
 """Stopping without breaking an answer."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from tests.guard.conftest import Growth, Guarded
-from tests.guard.stub import EVENTS, Call, Clock, Engine, chat
+from tests.guard.conftest import Guarded
+from tests.guard.stub import EVENTS, Call, Engine, chat
 
 pytestmark = pytest.mark.anyio
 
@@ -55,16 +54,3 @@ async def test_whatever_ends_a_request_it_is_counted_out(guarded: Guarded, engin
     left.leave()
     await left.done()
     assert guard.context.drain.in_flight == 0
-
-
-async def test_several_processes_see_the_file(guarded: Guarded, tmp_path: Path, clock: Clock, counted: Growth) -> None:
-    counted("xuanyuan_draining")
-    guards = [guarded(drain_file=str(tmp_path / "drain")) for _ in range(2)]
-
-    async def statuses() -> list[int]:
-        clock.now += 0.5
-        return [(await Call(guard, body=chat()).start().done()).status for guard in guards]
-
-    assert await statuses() == [200, 200]
-    (tmp_path / "drain").touch()
-    assert await statuses() == [503, 503]
