@@ -31,7 +31,8 @@ def test_a_closed_loop_measures_the_servers_latencies(fake_url: str) -> None:
     block = run_block(Server(fake_url), calls(8, 11), concurrency=4, slo=Slo(), limits=TOLERANT)
     row = block.summary()
     assert (row["completed"], row["total_output_tokens"], row["total_input_tokens"]) == (8, 88, 240)
-    assert 20 <= row["median_ttft_ms"] < 60 and row["median_tpot_ms"] == pytest.approx(5, rel=0.3)
+    # At least what the server waits; a busy machine adds to it.
+    assert 20 <= row["median_ttft_ms"] < 500 and 4.5 <= row["median_tpot_ms"] < 50
     assert "mean_itl_ms" in row and block.void == []
 
 
@@ -40,8 +41,9 @@ def test_requests_leave_when_due_and_their_wait_is_counted_from_then(fake_url: s
     block = run_block(Server(fake_url), calls(12, 9), times=[0.05] * 12, slo=Slo(), limits=TOLERANT)
     waits = sorted(item.slo_ttft for item in block.outcomes)
     one = BEHAVIOUR.ttft + 8 * BEHAVIOUR.tpot
-    assert waits[0] == pytest.approx(BEHAVIOUR.ttft, abs=0.05)
-    assert waits[-1] == pytest.approx(2 * one + BEHAVIOUR.ttft, abs=0.08)
+    # At least what the server waits; a busy machine adds to it.
+    assert BEHAVIOUR.ttft <= waits[0] < BEHAVIOUR.ttft + one
+    assert 2 * one + BEHAVIOUR.ttft <= waits[-1] < 2 * one + BEHAVIOUR.ttft + 1
     assert all(item.start >= 0.05 for item in block.outcomes)
 
 
