@@ -153,7 +153,7 @@ def cpu_environment(
 ) -> dict[str, str]:
     """All cores bound, a short OpenMP block time, a faster allocator and Intel's OpenMP.
 
-    Measured on two cores against vLLM's defaults (which leave one core to its other processes): README, "How fast".
+    Measured against vLLM's defaults, which leave one core to its other processes: README, "How fast".
     """
     ranks = plan.tensor_parallel_size * plan.pipeline_parallel_size
     shares = [cpus[rank::ranks] for rank in range(ranks)]
