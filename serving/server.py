@@ -186,8 +186,8 @@ def prepare_children(engine_log: EngineLog) -> None:
     """How the engine's processes are started, and what each does first.
 
     On a CPU vLLM asks for `spawn`, so that engine core and worker each import everything again, one after the other.
-    Forked from this process they need no import at all: the first token came after 8.6 s instead of 20.0 (demo model,
-    two cores).
+    Forked from this process they need no import at all, which more than halves the time to the first token
+    (`python -m benchmarks startup` prints it; VLLM_WORKER_MULTIPROC_METHOD does not help, vLLM overwrites it).
     """
     from vllm.platforms import current_platform
 
