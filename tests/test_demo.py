@@ -187,3 +187,12 @@ def test_a_cache_that_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match=f"cannot be made in {tmp_path}/file/demo: Not a directory"):
         demo_checkpoint("bf16", cache=tmp_path / "file", build=must_not_build)
+
+
+def test_a_checkpoint_that_came_with_the_image_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = demo_checkpoint("bf16", cache=tmp_path / "image" / "share" / "xuanyuan", build=stand_in)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "image"))
+    monkeypatch.setenv("XUANYUAN_CACHE", str(tmp_path / "cache"))
+    assert demo_checkpoint("bf16", build=must_not_build) == made
+    (made / WEIGHTS).unlink()
+    assert demo_checkpoint("bf16", build=stand_in).is_relative_to(tmp_path / "cache")
