@@ -11,6 +11,7 @@ from serving.guard.context import Context
 from serving.guard.exchange import Exchange
 from serving.guard.line import Line, Place
 from serving.guard.refusal import Refusal, retry_after
+from serving.guard.settings import GuardSettings
 
 # Prompt tokens for each byte of a body, until the engine's counts show better, and how fast those are believed.
 TOKENS_PER_BYTE = 0.3
@@ -24,8 +25,7 @@ class Admission:
         self.app = app
         self.context = context
         self.settings = context.settings
-        capacity = -(-self.settings.max_num_seqs // self.settings.api_server_count)
-        self.line = Line(capacity) if capacity else None
+        self.line = context.line
         self.tokens_per_byte = TOKENS_PER_BYTE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,14 +48,7 @@ class Admission:
 
     def admit(self, line: Line, place: Place) -> None:
         """Let a request join the line, or raise Refusal."""
-        if line.full:
-            sequences, tokens = line.waiting()
-            sequences, tokens = sequences + place.sequences, tokens + place.tokens
-            delay = line.delay(sequences, tokens)
-            too_many = sequences > self.settings.max_queued_requests or tokens > self.settings.max_queued_tokens
-            if too_many or delay > self.settings.max_queue_seconds:
-                message = f"The server is busy: this request would wait {delay:.0f} s or longer. Ask again later."
-                raise Refusal(503, "overloaded", message, headers=retry_after(delay - self.settings.max_queue_seconds))
+        check(line, place, self.settings)
         line.join(place, self.context.clock())
         metrics.QUEUED.set(line.queued)
 
@@ -64,3 +57,16 @@ class Admission:
         if exchange.usage.prompt and exchange.body_bytes:
             seen = exchange.usage.prompt / exchange.body_bytes
             self.tokens_per_byte += LEARNING * (seen - self.tokens_per_byte)
+
+
+def check(line: Line, place: Place, settings: GuardSettings) -> None:
+    """Raise Refusal if a request would make the line too long."""
+    if not line.full:
+        return
+    sequences, tokens = line.waiting()
+    sequences, tokens = sequences + place.sequences, tokens + place.tokens
+    delay = line.delay(sequences, tokens)
+    too_many = sequences > settings.max_queued_requests or tokens > settings.max_queued_tokens
+    if too_many or delay > settings.max_queue_seconds:
+        message = f"The server is busy: this request would wait {delay:.0f} s or longer. Ask again later."
+        raise Refusal(503, "overloaded", message, headers=retry_after(delay - settings.max_queue_seconds))

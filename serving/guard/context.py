@@ -4,10 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from starlette.types import ASGIApp
 
 from serving.guard.drain import PROCESS, Drain
+from serving.guard.line import Line
+from serving.guard.served import Served
 from serving.guard.settings import GuardSettings
 
 
@@ -30,3 +33,10 @@ class Context:
     wall: Callable[[], float] = time.time
     drain: Drain = PROCESS
     activity: Activity = field(default_factory=Activity)
+    served: Served = Served()
+
+    @cached_property
+    def line(self) -> Line | None:
+        """The line before the engine, or this process's share of it; None where the engine's size is not known."""
+        capacity = -(-self.settings.max_num_seqs // self.settings.api_server_count)
+        return Line(capacity) if capacity else None

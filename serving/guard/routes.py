@@ -7,6 +7,8 @@ A path is compared whole, as it came on the wire, with a closed table. So no tri
 from dataclasses import dataclass
 from enum import StrEnum
 
+from serving.page import PATHS as PAGE
+
 
 class Access(StrEnum):
     """Who may ask: anyone, or a key with the scope of that name."""
@@ -51,8 +53,7 @@ RESPONSES_END = (
 MESSAGES_END = (b"event: message_stop", b"event: error")
 
 ROUTES = (
-    Route("/", Access.PUBLIC, READ),
-    Route("/favicon.ico", Access.PUBLIC, READ),
+    *(Route(path, Access.PUBLIC, READ) for path in PAGE),
     Route("/health", Access.PUBLIC, READ),
     Route("/ready", Access.PUBLIC, READ),
     Route("/metrics", Access.METRICS, READ),
@@ -69,6 +70,8 @@ ROUTES = (
     ),
     Route("/v1/messages", Access.INFERENCE, generates=True, stream_end=MESSAGES_END, named_events=True),
     Route("/v1/messages/count_tokens", Access.INFERENCE),
+    # Its part about the load is only for keys with the scope metrics.
+    Route("/status", Access.INFERENCE, READ),
     Route("/tokenize", Access.INFERENCE),
     Route("/detokenize", Access.INFERENCE),
 )

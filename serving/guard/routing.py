@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.guard.context import Context
 from serving.guard.exchange import Exchange
 from serving.guard.refusal import Refusal
-from serving.guard.routes import ROUTES
+from serving.guard.routes import PAGE, ROUTES
 
 LENGTHS = {b"content-length", b"transfer-encoding"}
 
@@ -15,7 +15,7 @@ class Routing:
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self.app = app
-        self.table = {route.path: route for route in ROUTES}
+        self.table = {route.path: route for route in ROUTES if context.settings.page or route.path not in PAGE}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if LENGTHS.issubset(name for name, _ in scope["headers"]):

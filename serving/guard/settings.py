@@ -29,6 +29,7 @@ class GuardSettings:
     keys_file: str | None = setting(None, "file of hashed API keys (`xuanyuan keys add`); unset: no key is asked for")
     allow_anonymous: bool = setting(False, "without a keys file, also serve clients on other machines")
     allowed_origins: str = setting("", "origins that browsers may call from, comma-separated; empty: no CORS headers")
+    page: bool = setting(True, "the chat page at /; --no-page: the API alone")
     log_format: str = setting("console", "the access line of each request", choices=("console", "json", "none"))
 
     max_body_bytes: int = setting(1 << 20, "largest request body in bytes", least=1)

@@ -21,11 +21,15 @@ from serving.guard.draining import Draining
 from serving.guard.errors import Errors
 from serving.guard.exchange import KEY, Exchange
 from serving.guard.measuring import Measuring
+from serving.guard.page import Page
+from serving.guard.overload import Overload
 from serving.guard.quotas import Quotas
 from serving.guard.readiness import Readiness
 from serving.guard.request_id import RequestId
 from serving.guard.routing import Routing
+from serving.guard.served import Served
 from serving.guard.settings import GuardSettings
+from serving.guard.status import Status
 
 LAYERS = (
     RequestId,  # an id for the request, its answer, its log line and the engine
@@ -34,8 +38,11 @@ LAYERS = (
     Errors,  # what goes wrong behind here becomes an error that clients understand
     Routing,  # only paths of the table exist
     Readiness,  # answers /ready
+    Page,  # answers / and what belongs to it
     Draining,  # no new request once the server is to stop
     Authentication,  # who asks, and may they
+    Overload,  # nothing is done for a request that could not be served
+    Status,  # answers /status
     Quotas,  # how much each key may ask
     Bodies,  # the body: size, time, shape, what it asks for
     Admission,  # a bounded line before the engine
@@ -44,7 +51,7 @@ LAYERS = (
 
 
 class Guard:
-    """All layers around `app`. Without `settings` they come from the environment. Raises ConfigError when built."""
+    """All layers around `app`. Without `settings` and `served` they come from the environment. Raises ConfigError when built."""
 
     def __init__(
         self,
@@ -54,10 +61,12 @@ class Guard:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         drain: Drain = PROCESS,
+        served: Served | None = None,
     ) -> None:
         self.app = app
         settings = settings or GuardSettings.from_environ(os.environ)
-        self.context = Context(settings, app, clock, wall, drain)
+        served = served or Served.from_environ(os.environ)
+        self.context = Context(settings, app, clock, wall, drain, served=served)
         for layer in reversed(LAYERS):
             app = layer(app, self.context)
         self.layers = app

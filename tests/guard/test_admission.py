@@ -1,6 +1,7 @@
 """What is let in before the engine, and what is told to come back."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -111,6 +112,26 @@ async def test_routes_that_generate_nothing_are_not_held_up(engine: Engine, cloc
     engine.gate.release()
     engine.gate.release()
     assert (await call.done()).status == 200
+
+
+async def test_what_could_not_be_served_is_refused_before_its_body_is_there(engine: Engine) -> None:
+    full = Full(engine, Clock(time.time()), max_queued_requests=0, requests_per_minute=2)
+    await full.ask()
+    for _ in range(5):
+        call = Call(full.guard).start(send_body=False)
+        assert (await call.done()).error["code"] == "overloaded"
+    await full.answer(seconds=1)
+    # The five have not been counted: this is the second request of the minute.
+    assert not (await full.ask()).sent
+    await full.answer(seconds=1)
+    assert (await full.ask()).status == 429
+
+
+async def test_nobody_learns_without_a_key_that_the_server_is_busy(engine: Engine, clock: Clock) -> None:
+    full = Full(engine, clock, max_queued_requests=0)
+    await full.ask()
+    outsider = Call(full.guard, body=chat(), client="192.0.2.1").start()
+    assert (await outsider.done()).status == 401
 
 
 async def test_an_unknown_size_of_the_engine_bounds_nothing(guarded: Guarded, engine: Engine) -> None:

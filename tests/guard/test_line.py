@@ -103,6 +103,32 @@ def test_only_what_was_answered_says_how_fast_the_engine_is() -> None:
     assert line.delay(1, 0) == pytest.approx(10, rel=0.3)
 
 
+@pytest.mark.parametrize("gap", [0.0, 0.05])
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_answers_that_end_together_all_count(gap: float, spread: float) -> None:
+    """As many users as the engine has places, each of whom asks again a moment after the answer: waves."""
+    line, generator = Line(CAPACITY), random.Random(1)
+    events: list[tuple[float, int, Place]] = []
+
+    def ask(now: float) -> None:
+        place = Place(1, 0)
+        line.join(place, now)
+        heapq.heappush(events, (now + SERVICE_SECONDS + spread * generator.random(), id(place), place))
+
+    for _ in range(CAPACITY):
+        ask(0.0)
+    again: list[float] = []
+    for _ in range(20 * CAPACITY):
+        now, _, place = heapq.heappop(events)
+        while again and again[0] + gap <= now:
+            ask(heapq.heappop(again) + gap)
+        line.leave(place, now, done=True)
+        heapq.heappush(again, now)
+        if not events or events[0][0] >= again[0] + gap:
+            ask(heapq.heappop(again) + gap)
+    assert line.delay(CAPACITY, 0) == pytest.approx(SERVICE_SECONDS, rel=0.15)
+
+
 def test_idle_times_do_not_count() -> None:
     line = Line(1)
     for start in range(0, 10_000, 1000):
@@ -123,7 +149,7 @@ def test_its_sums_always_agree(steps: list[tuple[bool, int, int, float]]) -> Non
         else:
             line.leave(inside.pop(sequences % len(inside)), now, done=bool(tokens % 2))
         assert line.sequences == sum(place.sequences for place in inside)
-        assert (line.full_since is not None) == line.full
+        assert [*line.running, *line.queue] == inside
         waiting, waiting_tokens = line.waiting()
         assert 0 <= waiting <= line.queued and 0 <= waiting_tokens <= sum(place.tokens for place in inside)
         assert line.delay(waiting, waiting_tokens) >= 0
