@@ -57,6 +57,7 @@ class Checkpoint:
     eos_token_ids: tuple[int, ...]
     stop_token_ids: tuple[int, ...]
     hf_overrides: Mapping[str, Any] = field(default_factory=dict)
+    control_tokens: tuple[str, ...] = ()
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -154,6 +155,7 @@ def read_checkpoint(
         eos_token_ids=eos,
         stop_token_ids=_unique([*eos, *stops]),
         hf_overrides=engine_settings(settings, config, pickled),
+        control_tokens=tokenizer.control_tokens,
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from chat_template.settings import ChatSettings
+from serving.catalog import SAMPLING_KEYS
 from serving.checkpoint import Checkpoint
 from serving.config import ServingConfig, to_environ
+from serving.guard.served import Served
 from serving.plan import Plan
 
 GUARD = "serving.guard.Guard"
@@ -44,7 +46,8 @@ def engine_spec(
     `--`: it comes last and so wins over ours. `environ` is the launcher's own: what tunes the CPU engine in it stays.
     """
     args = [word for flag, value in arguments(config, checkpoint, plan) for word in words(flag, value)]
-    return EngineSpec(checkpoint.path, (*args, *passed), environment(config, plan, tuple(preloads), cpus, environ))
+    env = environment(config, plan, tuple(preloads), cpus, environ) | served(config, checkpoint, plan).to_environ()
+    return EngineSpec(checkpoint.path, (*args, *passed), env)
 
 
 def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list[tuple[str, object]]:
@@ -97,6 +100,19 @@ def sampling(config: ServingConfig, checkpoint: Checkpoint) -> dict[str, float] 
         # The guard refuses a request that asks for more; of one that names no length vLLM makes this.
         defaults["max_new_tokens"] = config.max_tokens
     return defaults or None
+
+
+def served(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> Served:
+    """What the page says of the model. vLLM takes its defaults from generation_config.json, and over it ours."""
+    own = {name: value for name, value in checkpoint.generation_config.items() if name in SAMPLING_KEYS}
+    family = dict(checkpoint.entry.sampling) if checkpoint.entry else {}
+    limit = {"max_tokens": config.max_tokens} if config.max_tokens else {}
+    return Served(
+        precision=checkpoint.quantization.method if checkpoint.quantization else plan.dtype,
+        chat=checkpoint.template != "none",
+        sampling={**own, **family, **limit},
+        control_tokens=checkpoint.control_tokens,
+    )
 
 
 def renderer(config: ServingConfig, checkpoint: Checkpoint) -> list[tuple[str, object]]:

@@ -11,11 +11,15 @@ from serving.json_files import read_json, read_optional_json, refuse_lfs_pointer
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """`pieces` is the vocabulary proper, `added` what was added to it (special tokens mostly): text to id."""
+    """`pieces` is the vocabulary proper, `added` what was added to it (special tokens mostly): text to id.
+
+    `control_tokens` are the texts of the tokens that no ordinary text becomes, such as "<s>".
+    """
 
     pieces: Mapping[str, int]
     added: Mapping[str, int]
     eos_token: str | None
+    control_tokens: tuple[str, ...]
     has_chat_template: bool
 
     def id_of(self, token: str | None) -> int | None:
@@ -39,6 +43,7 @@ def read_tokenizer(folder: Path) -> TokenizerFiles:
         pieces=pieces,
         added=added,
         eos_token=_text(config.get("eos_token")) or _text(special.get("eos_token")),
+        control_tokens=tuple(sorted({*added, *_named(config), *_named(special)})),
         has_chat_template=_has_chat_template(folder, config),
     )
 
@@ -89,6 +94,12 @@ def _text(token: object) -> str | None:
     """A special token's text; the files give it as it is or as {"content": text, …}."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None
+
+
+def _named(settings: Mapping[str, Any]) -> set[str]:
+    """The tokens that the settings call bos_token, eos_token, unk_token or pad_token."""
+    named = (_text(settings.get(f"{name}_token")) for name in ("bos", "eos", "unk", "pad"))
+    return {text for text in named if text}
 
 
 def _has_chat_template(folder: Path, config: Mapping[str, Any]) -> bool:

@@ -33,7 +33,7 @@ class Context:
     wall: Callable[[], float] = time.time
     drain: Drain = PROCESS
     activity: Activity = field(default_factory=Activity)
-    served: Served = Served()
+    served: Served = field(default_factory=Served)
 
     @cached_property
     def line(self) -> Line | None:

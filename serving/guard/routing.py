@@ -5,7 +5,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.guard.context import Context
 from serving.guard.exchange import Exchange
 from serving.guard.refusal import Refusal
-from serving.guard.routes import PAGE, ROUTES
+from serving.guard.routes import ROUTES
+from serving.page import PATHS as PAGE
 
 LENGTHS = {b"content-length", b"transfer-encoding"}
 

@@ -21,8 +21,8 @@ from serving.guard.draining import Draining
 from serving.guard.errors import Errors
 from serving.guard.exchange import KEY, Exchange
 from serving.guard.measuring import Measuring
-from serving.guard.page import Page
 from serving.guard.overload import Overload
+from serving.guard.page import Page
 from serving.guard.quotas import Quotas
 from serving.guard.readiness import Readiness
 from serving.guard.request_id import RequestId
@@ -51,7 +51,7 @@ LAYERS = (
 
 
 class Guard:
-    """All layers around `app`. Without `settings` and `served` they come from the environment. Raises ConfigError when built."""
+    """All layers around `app`. `settings` and `served` come from the environment. Raises ConfigError when built."""
 
     def __init__(
         self,

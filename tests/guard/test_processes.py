@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.guard.quotas import Quotas
 from serving.guard.routes import BLOCKED, ROUTES
+from serving.page import PATHS as PAGE
 from tests.guard.conftest import layer_of, make_guard
 from tests.guard.stub import CHAT, Call, Clock, Engine, chat
 
@@ -130,4 +131,4 @@ async def test_every_route_of_the_engines_app_is_classified(mode: str) -> None:
     assert outermost == "Guard"
     unclassified = set(paths) - {route.path for route in ROUTES} - BLOCKED
     assert not unclassified, f"name these in serving/guard/routes.py: {sorted(unclassified)}"
-    assert {route.path for route in ROUTES} - set(paths) == {"/", "/favicon.ico", "/ready"}
+    assert {route.path for route in ROUTES} - set(paths) == {"/ready", "/status", *PAGE}
