@@ -16,6 +16,7 @@ COMMANDS = {
     "chat": "talk to a running server in the terminal",
     "plan": "what fits on which hardware, as flags and Helm values",
     "models": "the checkpoints known by name",
+    "fetch": "download a checkpoint and check it, without starting anything",
     "doctor": "check this box and the installation",
     "config": "every setting with its value and where it came from",
     "keys": "make, list, revoke and rotate API keys",
