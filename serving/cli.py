@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "check this box and the installation",
     "config": "every setting with its value and where it came from",
     "keys": "make, list, revoke and rotate API keys",
+    "ray-config": "the YAML of `serve deploy` and KubeRay",
     "render": "show the prompt and its tokens for a conversation",
 }
 
@@ -40,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 def usage() -> str:
     """The help of `xuanyuan` itself."""
-    rows = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
     about = "Serve the XuanYuan-6B family of Chinese finance LLMs."
     return f"usage: xuanyuan COMMAND …\n\n{about}\n\n{rows}\n\nxuanyuan COMMAND --help says more."
 
@@ -57,7 +58,7 @@ def run(argv: list[str]) -> int:
     if name not in COMMANDS:
         print(f"xuanyuan: no command {name!r}{near(name, list(COMMANDS))}; see xuanyuan --help", file=sys.stderr)
         return EXIT_CONFIGURATION
-    command = importlib.import_module(f"serving.commands.{name}")
+    command = importlib.import_module(f"serving.commands.{name.replace('-', '_')}")
     parser = Parser(
         prog=f"xuanyuan {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

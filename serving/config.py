@@ -18,6 +18,7 @@ from serving.guard.settings import BOOLEANS, GuardSettings, environ_name, parse,
 # Names that begin like ours and are no field: where the file is, where the cache is, the key that clients send, and what
 # the launcher tells the guard of the model.
 OTHER_NAMES = ("XUANYUAN_CONFIG", "XUANYUAN_CACHE", "XUANYUAN_API_KEY", "XUANYUAN_SERVED")
+ROUTING = ("round_robin", "least_loaded", "prefix", "session")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -66,6 +67,15 @@ class ServingConfig(GuardSettings):
         choices=CHOICES["truncate_history"],
     )
 
+    ray: bool = setting(False, "serve on Ray: replicas over GPUs and machines")
+    ray_address: str | None = setting(None, "the Ray cluster to join, HOST:PORT; unset: one of its own on this machine")
+    replicas: int = setting(1, "copies of the model on Ray", least=1)
+    autoscale: str | None = setting(None, "MIN:MAX copies, as many as the load needs, instead of replicas")
+    routing: str = setting("round_robin", "which copy gets a request", choices=ROUTING)
+    replica_cpus: float = setting(0.0, "CPUs set aside for a copy; 0: 1 beside a GPU, else its share of a node")
+    ray_gpu: str | None = setting(None, "the cluster's GPU, a name that `xuanyuan plan` knows; unset: Ray is asked")
+    wait_for_resources: bool = setting(False, "wait until the cluster has room for the copies, instead of refusing")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.port > 65535:
@@ -77,6 +87,16 @@ class ServingConfig(GuardSettings):
                 f"host={self.host!r} would let anybody on the network ask: set keys_file (see `xuanyuan keys`), "
                 "or allow_anonymous to insist, or listen on 127.0.0.1"
             )
+        if self.autoscale:
+            parse_autoscale(self.autoscale)
+
+
+def parse_autoscale(text: str) -> tuple[int, int]:
+    """The least and the most copies of "MIN:MAX". Raises ConfigError."""
+    least, colon, most = text.partition(":")
+    if not (colon and least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+        raise ConfigError(f"autoscale={text!r}: expected MIN:MAX with 1 <= MIN <= MAX, such as 1:4")
+    return int(least), int(most)
 
 
 FIELDS: dict[str, "dataclasses.Field[Any]"] = {item.name: item for item in dataclasses.fields(ServingConfig)}

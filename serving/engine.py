@@ -171,12 +171,16 @@ def cpu_environment(
 
     Measured against vLLM's defaults, which leave one core to its other processes: README, "How fast".
     """
-    ranks = plan.tensor_parallel_size * plan.pipeline_parallel_size
-    shares = [cpus[rank::ranks] for rank in range(ranks)]
-    bind = "|".join(",".join(map(str, share)) for share in shares) if all(shares) else "auto"
+    bind = thread_binding(cpus, plan.tensor_parallel_size * plan.pipeline_parallel_size)
     preload = ":".join(filter(None, (*map(str, preloads), environ.get("LD_PRELOAD"))))
     return {
         "VLLM_CPU_OMP_THREADS_BIND": environ.get("VLLM_CPU_OMP_THREADS_BIND", bind),
         "KMP_BLOCKTIME": environ.get("KMP_BLOCKTIME", "1"),
         **({"LD_PRELOAD": preload} if preload else {}),
     }
+
+
+def thread_binding(cpus: tuple[int, ...], ranks: int) -> str:
+    """VLLM_CPU_OMP_THREADS_BIND for workers that share the cores: "0,2|1,3" for two; "auto" where there are fewer."""
+    shares = [cpus[rank::ranks] for rank in range(ranks)]
+    return "|".join(",".join(map(str, share)) for share in shares) if all(shares) else "auto"

@@ -11,7 +11,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -36,6 +36,7 @@ DEFAULT_ON_GPU = "XuanYuan-6B-Chat"
 # Without our plugins in it this variable would take the renderer and the right attention kernel from the engine.
 NOT_FOR_THE_ENGINE = ("VLLM_PLUGINS",)
 DEMO_NAME = "SmolLM2-135M-Instruct"
+Planner = Callable[[ServingConfig, Checkpoint, Hardware], Plan]
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,15 @@ class Prepared:
     spec: EngineSpec
 
 
-def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
-    """Check settings, checkpoint and hardware. `passed` goes to vLLM unchanged. Raises ConfigError (also its kinds)."""
+def prepare(
+    config: ServingConfig, passed: tuple[str, ...] = (), hardware: Hardware | None = None, planned: Planner = plan_for
+) -> Prepared:
+    """Check settings, checkpoint and hardware. `passed` goes to vLLM unchanged. Raises ConfigError (also its kinds).
+
+    `hardware` is this box where it is None; `planned` makes the plan.
+    """
     check_guard(config)
-    hardware = detect(config.device)
+    hardware = hardware or detect(config.device)
     path, entry, name = find_model(config, hardware)
     checkpoint = read_checkpoint(
         path,
@@ -61,7 +67,7 @@ def prepare(config: ServingConfig, passed: tuple[str, ...] = ()) -> Prepared:
         device=hardware.device,
         allow_pickle=config.allow_pickle,
     )
-    plan = plan_for(config, checkpoint, hardware)
+    plan = planned(config, checkpoint, hardware)
     preloads = find_preloads() if hardware.device == "cpu" else ()
     spec = engine_spec(
         config, checkpoint, plan, preloads=preloads, cpus=hardware.cpus, passed=passed, environ=os.environ

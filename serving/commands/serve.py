@@ -54,6 +54,11 @@ def run(args: argparse.Namespace) -> int:
     passed = tuple(args.passed)
     # A setting that vLLM is given after -- is also ours, so that port, plan, guard and banner agree with the engine.
     config = load_config(given(args) | settings_among(passed), os.environ, args.config).config
+    if config.ray and not args.dry_run:
+        # It is imported by those who use it.
+        from serving.ray.launch import serve_on_ray
+
+        serve_on_ray(config, passed, os.environ)
     if not args.dry_run:
         serve(config, passed, os.environ)
     show(prepare(config, passed), as_json=args.json)
