@@ -1,0 +1,80 @@
+"""The configuration that Ray's HAProxy is really started with."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from serving.ray.haproxy import ERRORS, rewrite, write_safe
+
+GENERATED = """global
+    stats socket /f/admin.sock mode 666 level admin expose-fd listeners
+defaults
+    mode http
+    errorfile 502 /f/500.http
+frontend prometheus
+    bind :9101
+frontend http_frontend
+    bind *:8000
+    acl healthcheck path -i /-/healthz
+    http-request return status 200 content-type text/plain string "success" if healthcheck
+    http-request return status 200 content-type application/json string "{}" if routes
+    http-request return status 503 content-type text/plain lf-string "Ingress request router failed: %[var(x)]" if { y }
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path"
+listen stats
+  bind *:8404
+"""
+
+
+def test_only_the_front_door_listens_on_all_addresses() -> None:
+    lines = rewrite(GENERATED, Path("/f")).splitlines()
+    assert [line.strip() for line in lines if line.strip().startswith("bind")] == [
+        "bind 127.0.0.1:9101",
+        "bind *:8000",
+        "bind 127.0.0.1:8404",
+    ]
+    assert "mode 600 level admin" in lines[1]
+
+
+def test_answers_of_the_proxy_itself_are_json() -> None:
+    text = rewrite(GENERATED, Path("/f"))
+    rules = [line.strip() for line in text.splitlines() if line.strip().startswith("http-request return")]
+    json_503 = "http-request return status 503 content-type application/json file /f/503.json hdr retry-after 1"
+    assert rules == [
+        'http-request return status 200 content-type text/plain string "success" if healthcheck',
+        "http-request return status 404 content-type application/json file /f/404.json if routes",
+        f"{json_503} if {{ y }}",
+        json_503,
+    ]
+    assert [line for line in text.splitlines() if "errorfile" in line] == [
+        f"    errorfile {status} /f/{status}.http" for status in ERRORS
+    ]
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_error_files_are_whole_answers_in_openai_s_form(tmp_path: Path, status: int) -> None:
+    (tmp_path / "haproxy.cfg").write_text(GENERATED)
+    assert write_safe(tmp_path / "haproxy.cfg").name == "haproxy.safe.cfg"
+    head, body = (tmp_path / f"{status}.http").read_bytes().split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-length: %d" % len(body) in head
+    assert json.loads(body)["error"]["message"]
+
+
+def test_ray_s_template_still_has_what_is_rewritten() -> None:
+    """A Ray that writes another configuration must be looked at again: nothing may slip by unseen."""
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None and spec.origin is not None
+    template = (Path(spec.origin).parent / "serve" / "_private" / "haproxy_templates.py").read_text()
+    binds = re.findall(r"^\s*bind (.+)$", template, re.MULTILINE)
+    assert binds == [
+        ":{{ config.metrics_port }}",
+        "{{ config.frontend_host }}:{{ config.frontend_port }}",
+        "{{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2",
+        "*:{{ config.stats_port }}",
+    ]
+    for part in ("mode 666", "errorfile 503", "Ingress request router failed", "backend default_backend", "if routes"):
+        assert part in template
