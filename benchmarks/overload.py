@@ -1,64 +1,87 @@
 """What a server still gets done when far more is asked of it than it can do: goodput under overload, open-loop.
 
     xuanyuan serve --max-num-seqs 32 --max-queue-seconds 5 --log-format none
-    python -m benchmarks.overload --slo ttft=7s
+    python -m benchmarks.overload --slo ttft=7s --append overload.jsonl
 
-Before and after each multiple the capacity is measured: --concurrency requests kept running (closed loop). Between,
-requests arrive at that many times the capacity, as a Poisson process, whether or not any is answered. Goodput is what
-was answered whole and within the SLO, in requests/s, from --warm seconds after the load began until it ends: a queue
-that has no end shows as answers that come too late. A load is void where the capacity before and after differ by more
-than 10 %: then the machine was not the server's alone. Prints a table; the last line is one JSON object.
+Before and after each load the capacity is measured: closed loops of --concurrency requests and of twice as many, of
+which the better counts. Between, requests arrive at a multiple of that, as a Poisson process, whether or not any is
+answered. Goodput is what was answered within the SLO from --warm seconds after the load began until it ends. A load is
+void where the capacity before and after differ by more than 10 %: then the machine was not the server's alone. The
+client's processor time is shown, as a share of a core: on a machine that both share the server lacks it.
+
+With --append, loads are kept in a file and those of earlier runs count too: the interval is over all of them that are
+not void. Prints tables; the last line is one JSON object.
 """
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from benchmarks import options
 from benchmarks.arrivals import arrivals
 from benchmarks.block import Block, run_block
 from benchmarks.client import Call, Server
 from benchmarks.console import finish, log, table
+from benchmarks.goodput import closed_loop, goodput
 from benchmarks.metrics import Outcome
-from benchmarks.stats import percentile
+from benchmarks.stats import Ratio, paired_ratio, percentile
 
 TARGET = 0.95
 MOST_DRIFT = 0.10
+# How often the engine is filled in the counted part of a closed loop.
+WAVES = 4
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Answers/s of the better of two closed loops, the places of that loop, and the client's share of a core in it."""
+
+    rate: float
+    concurrency: int
+    client_cpu: float
 
 
 @dataclass(frozen=True)
 class Load:
-    """One multiple of the capacity, which was measured `before` and `after`. Rates in requests/s, times in seconds."""
+    """One multiple of the capacity, which was measured `before` and `after`. Rates in requests/s, times in seconds.
+
+    `ttft`: median, 99th percentile and longest time to the first token of what was answered. `refusal`: median time to
+    a refusal.
+    """
 
     multiple: float
-    before: float
-    after: float
+    before: Capacity
+    after: Capacity
     offered: float
     goodput: float
     refused: int
     late: int
     failed: int
-    p99_ttft: float
+    ttft: tuple[float, float, float]
+    refusal: float
     client_cpu: float
 
     @property
-    def ratio(self) -> float:
-        """Goodput over capacity."""
-        return 2 * self.goodput / (self.before + self.after)
+    def capacity(self) -> float:
+        """Of this machine at that time."""
+        return (self.before.rate + self.after.rate) / 2
 
     @property
     def void(self) -> bool:
         """Whether the machine's speed changed too much to tell."""
-        return abs(self.after / self.before - 1) > MOST_DRIFT
+        return abs(self.after.rate / self.before.rate - 1) > MOST_DRIFT
 
-
-def goodput(outcomes: Sequence[Outcome], args: Namespace, until: float) -> float:
-    """Answers within the SLO that were complete between `args.warm` and `until` seconds, per second of that time."""
-    ends = [item.start + item.e2el for item in outcomes if item.meets(args.slo)]
-    warm: float = args.warm
-    return sum(warm <= end <= until for end in ends) / (until - warm)
+    @classmethod
+    def from_json(cls, line: str) -> "Load":
+        """What `asdict` and JSON made of one."""
+        fields = json.loads(line)
+        sides = {name: Capacity(**fields[name]) for name in ("before", "after")}
+        return cls(**{**fields, **sides, "ttft": tuple(fields["ttft"])})
 
 
 def refused(item: Outcome) -> bool:
@@ -78,43 +101,49 @@ class Overload:
         self.seed += 1
         return options.calls(Namespace(**vars(self.args) | {"seed": self.seed}), self.server, count)
 
-    def block(self, count: int, times: Sequence[float] | None) -> Block:
+    def block(self, count: int, *, times: Sequence[float] | None = None, concurrency: int = 1) -> Block:
         return run_block(
             self.server,
             self.calls(count),
             times=times,
-            concurrency=self.args.concurrency,
+            concurrency=concurrency,
             slo=self.args.slo,
             limits=options.limits(self.args),
         )
 
-    def capacity(self) -> float:
-        """Requests/s of a closed loop, without its beginning and its end, when not all places are taken."""
-        ends = sorted(
-            item.start + item.e2el for item in self.block(4 * self.args.concurrency, None).outcomes if item.ok
-        )
-        inner = ends[self.args.concurrency // 2 : -self.args.concurrency]
-        return (len(inner) - 1) / (inner[-1] - inner[0])
+    def capacity(self) -> Capacity:
+        """What the server makes of as many requests as it can have."""
+        loops = []
+        for places in (self.args.concurrency, 2 * self.args.concurrency):
+            # What all places do first and last is not counted: then not all of them are taken.
+            block = self.block(WAVES * self.args.concurrency + 2 * places, concurrency=places)
+            loops.append(Capacity(closed_loop(block.outcomes, places), places, block.health.client_cpu))
+            log(f"  closed loop of {places}: {loops[-1].rate:.2f} requests/s, client {loops[-1].client_cpu:.1%}")
+        return max(loops, key=lambda loop: loop.rate)
 
-    def load(self, multiple: float) -> Load:
+    def load(self, multiple: float, before: Capacity) -> Load:
         """Offer so many times the capacity."""
-        before = self.capacity()
-        rate = multiple * before
+        rate = multiple * before.rate
         count = round(rate * self.args.seconds)
-        log(f"{multiple:g} x {before:.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
+        log(f"{multiple:g} x {before.rate:.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
         times = arrivals(count, rate, seed=self.seed)
-        block = self.block(count, times)
+        block = self.block(count, times=times)
+        made = goodput(block.outcomes, self.args.slo, self.args.warm, times[-1])
         kinds = Counter(self.kind(item) for item in block.outcomes)
+        waits = [item.slo_ttft for item in block.outcomes if item.ok]
+        refusals = [item.slo_e2el for item in block.outcomes if refused(item)]
+        log(f"  {made:.2f} requests/s, {made / before.rate:.1%}; client {block.health.client_cpu:.1%}; {dict(kinds)}")
         return Load(
             multiple,
             before,
             self.capacity(),
             count / times[-1],
-            goodput(block.outcomes, self.args, times[-1]),
+            made,
             kinds["refused"],
             kinds["late"],
             kinds["failed"],
-            percentile([item.slo_ttft for item in block.outcomes if item.ok], 99),
+            (percentile(waits, 50), percentile(waits, 99), percentile(waits, 100)),
+            percentile(refusals, 50),
             block.health.client_cpu,
         )
 
@@ -125,27 +154,52 @@ class Overload:
         return "refused" if refused(item) else "failed"
 
 
+def ratios(loads: Sequence[Load]) -> dict[float, Ratio]:
+    """Goodput over capacity at each multiple, over the loads that are not void."""
+    good = [load for load in loads if not load.void]
+    found = {}
+    for multiple in sorted({load.multiple for load in good}):
+        some = [load for load in good if load.multiple == multiple]
+        found[multiple] = paired_ratio([load.capacity for load in some], [load.goodput for load in some])
+    return found
+
+
 def text(loads: Sequence[Load]) -> str:
-    """The result for people."""
-    rows: list[list[object]] = [
-        ["load", "capacity/s", "offered/s", "goodput/s", "of capacity", "refused", "late", "failed", "TTFT p99, s", ""]
-    ]
-    for load in loads:
+    """The loads one by one for people."""
+    heads = "load,capacity/s,offered/s,goodput/s,of capacity,refused,late,failed,TTFT p50,p99,max,refusal ms,client,"
+    rows: list[list[object]] = [[*heads.split(",")]]
+    for load in sorted(loads, key=lambda load: load.multiple):
         rows.append(
             [
                 f"{load.multiple:g}x",
-                f"{load.before:.2f}, {load.after:.2f}",
-                f"{load.offered:.2f}",
+                f"{load.before.rate:.2f}; {load.after.rate:.2f}",
+                f"{load.offered:.1f}",
                 f"{load.goodput:.2f}",
-                f"{load.ratio:.1%}",
+                f"{load.goodput / load.capacity:.1%}",
                 load.refused,
                 load.late,
                 load.failed,
-                f"{load.p99_ttft:.1f}",
+                *(f"{seconds:.2f}" for seconds in load.ttft),
+                f"{1000 * load.refusal:.0f}",
+                f"{load.client_cpu:.1%}",
                 "void" * load.void,
             ]
         )
     return table(rows)
+
+
+def verdict(found: dict[float, Ratio]) -> str:
+    """The ratios for people."""
+    rows: list[list[object]] = [["load", "goodput/capacity", "95 % interval", "loads"]]
+    for multiple, ratio in found.items():
+        rows.append([f"{multiple:g}x", f"{ratio.value:.1%}", f"{ratio.low:.1%} to {ratio.high:.1%}", ratio.pairs])
+    return table(rows)
+
+
+def as_row(multiple: float, ratio: Ratio) -> dict[str, Any]:
+    """For JSON, which has no infinity."""
+    high = ratio.high if ratio.pairs > 1 else None
+    return {"multiple": multiple, "ratio": ratio.value, "low": ratio.low, "high": high, "loads": ratio.pairs}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -154,17 +208,31 @@ def main(argv: Sequence[str]) -> None:
     options.add_server(parser)
     options.add_workload(parser, num_prompts=None)
     options.add_limits(parser, "ttft=7s")
-    parser.add_argument("--multiples", type=float, nargs="+", default=[1, 2, 4, 10], help="(default: 1 2 4 10)")
+    parser.add_argument("--multiples", type=float, nargs="+", default=[2, 4, 10], help="(default: 2 4 10)")
     parser.add_argument("--concurrency", type=options.positive, default=32, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--seconds", type=options.positive_float, default=40, help="of load (default: %(default)s)")
-    parser.add_argument("--warm", type=float, default=12, help="of them, not counted (default: %(default)s)")
+    parser.add_argument("--warm", type=float, default=10, help="of them, not counted (default: %(default)s)")
+    parser.add_argument("--append", type=Path, metavar="FILE", help="JSON lines, one a load")
     args = parser.parse_args(argv)
+    earlier = args.append.read_text().splitlines() if args.append and args.append.exists() else []
+    loads = [Load.from_json(line) for line in earlier]
     overload = Overload(args, options.server(args))
-    overload.capacity()  # warms up, and tells the server how fast it is
-    loads = [overload.load(multiple) for multiple in args.multiples]
-    rows = [asdict(load) | {"ratio": load.ratio, "void": load.void} for load in loads]
-    reached = all(load.ratio >= TARGET and not load.void for load in loads if load.multiple > 1)
-    finish({"loads": rows, "reached": reached}, text(loads), only_json=False)
+    overload.block(args.concurrency, concurrency=args.concurrency)  # warms up
+    capacity = overload.capacity()
+    for multiple in args.multiples:
+        loads.append(overload.load(multiple, capacity))
+        capacity = loads[-1].after
+        if args.append:
+            with args.append.open("a") as file:
+                file.write(json.dumps(asdict(loads[-1])) + "\n")
+    found = ratios(loads)
+    reached = bool(found) and all(ratio.value >= TARGET for multiple, ratio in found.items() if multiple > 1)
+    result = {
+        "ratios": [as_row(*item) for item in found.items()],
+        "loads": [asdict(load) | {"void": load.void} for load in loads],
+        "reached": reached,
+    }
+    finish(result, f"{text(loads)}\n\n{verdict(found)}", only_json=False)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,77 @@
 """The arithmetic of the guard's benchmarks: overload, soak, and the server without the guard."""
 
-from argparse import Namespace
+import json
+from dataclasses import asdict
 
 import pytest
 
+from benchmarks.goodput import closed_loop, goodput
 from benchmarks.metrics import Outcome, Slo
-from benchmarks.overload import goodput, refused
+from benchmarks.overload import Capacity, Load, ratios, refused
 from benchmarks.soak import Sample, growth, page
 from benchmarks.unguarded import without_guard
 
 
-def answered(start: float, e2el: float, ttft: float = 1.0, error: str = "") -> Outcome:
-    """An answer of a few tokens, sent when it was due."""
+def answered(start: float, e2el: float, ttft: float = 1.0, error: str = "", send_lag: float = 0.0) -> Outcome:
+    """An answer of ten tokens, evenly from `ttft` on."""
     return Outcome(
         start=start,
-        send_lag=0.0,
+        send_lag=send_lag,
         ttft=ttft,
-        slo_ttft=ttft,
+        slo_ttft=ttft + send_lag,
         tpot=0.0,
         e2el=e2el,
-        slo_e2el=e2el,
+        slo_e2el=e2el + send_lag,
         gaps=[],
-        times=[],
-        pieces=1,
+        times=[send_lag + ttft + (e2el - ttft) * number / 9 for number in range(10)],
+        pieces=10,
         input_tokens=1,
-        output_tokens=1,
+        output_tokens=10,
         text="x",
         error=error,
         explained=True,
     )
 
 
-def test_goodput_is_what_was_answered_in_time_while_the_load_was_on() -> None:
+def load(multiple: float, before: float, after: float, made: float) -> Load:
+    sides = (Capacity(before, 32, 0.1), Capacity(after, 64, 0.1))
+    return Load(multiple, *sides, 2 * before, made, 10, 0, 0, (1.0, 2.0, 3.0), 0.002, 0.1)
+
+
+def test_goodput_is_what_came_in_time_while_the_load_was_on() -> None:
     outcomes = [
         answered(0, 4),  # before the count begins
-        answered(2, 4),
-        answered(8, 2),
-        answered(9, 2),  # after the load has ended
+        answered(2, 4),  # two tokens of ten after it has begun
+        answered(8, 1.5, ttft=0.5),
+        answered(9, 10),  # the first token at the end of the load, the others after it
         answered(3, 4, ttft=3.0),  # too late for the SLO
         answered(3, 4, error="HTTP 503: overloaded"),
     ]
-    assert goodput(outcomes, Namespace(slo=Slo(ttft=2.0), warm=5.0), until=10.0) == pytest.approx(2 / 5)
+    assert goodput(outcomes, Slo(ttft=2.0), 5.1, 10.0) == pytest.approx((0.3 + 1 + 0.1) / 4.9)
+
+
+def test_a_token_counts_when_it_came_however_late_its_request_was_sent() -> None:
+    assert goodput([answered(2.5, 1, ttft=0.5, send_lag=0.5)], Slo(), 2.9, 3.6) == pytest.approx(1 / 0.7)
+
+
+@pytest.mark.parametrize("places", [32, 64])
+def test_the_capacity_of_a_loop_whose_answers_end_in_waves(places: int) -> None:
+    """32 answers at a time take 2 s; each of the `places` asks again when it has its answer."""
+    outcomes = []
+    for wave in range(10):
+        asked = max(0, wave - places // 32 + 1)
+        outcomes += [answered(2 * asked, 2 * (wave - asked) + 2, ttft=2 * (wave - asked) + 0.5) for _ in range(32)]
+    assert closed_loop(outcomes, places) == pytest.approx(16)
+
+
+def test_a_load_on_a_machine_that_changed_is_shown_but_does_not_count() -> None:
+    loads = [load(2, 10, 10, 9.6), load(2, 10, 10.5, 10), load(2, 10, 8, 5), load(4, 10, 10, 10)]
+    assert [item.void for item in loads] == [False, False, True, False]
+    found = ratios(loads)
+    assert found[2].pairs == 2
+    assert found[2].value == pytest.approx((9.6 / 10 * 10 / 10.25) ** 0.5)
+    assert found[2].low < found[2].value < found[2].high
+    assert Load.from_json(json.dumps(asdict(loads[0]))) == loads[0]
 
 
 def test_a_refusal_is_no_failure() -> None:
