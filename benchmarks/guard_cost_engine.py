@@ -1,13 +1,14 @@
 """What the guard costs on the real engine: the launcher's server with and without it, interleaved, beside the noise.
 
-    python -m benchmarks.guard_cost_engine --rounds 4 --concurrency 8 32 --out guard-cost
+    python -m benchmarks.guard_cost_engine --rounds 8 --concurrency 8 32 --out guard-cost --minutes 5
 
 Both servers stay in memory, one of them stopped at a time; turns are mirrored (ABBA), and the guarded server is also
 compared with itself (A/A). A ratio above 1 says how many times better the guarded server did. The report in --out has
-every block; the last line is one JSON object.
+every block; the last line is one JSON object. What --minutes cuts off is measured when the command is given again.
 """
 
 import sys
+import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
@@ -42,16 +43,21 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--waves", type=options.positive, default=2, metavar="N", help="requests per place (default: %(default)s)"
     )
+    parser.add_argument(
+        "--minutes", type=options.positive_float, default=float("inf"), help="begin no turn that would end later"
+    )
     options.add_workload(parser, num_prompts=None)
     options.add_limits(parser, None)
     args = parser.parse_args(argv)
     args.command = "guard_cost_engine"
+    deadline = time.monotonic() + 60 * args.minutes
     comparison = Comparison(
         args=args,
         points=points(args.concurrency, [], args.waves, 0),
         rounds=args.rounds,
         store=Store(args.out),
         limits=options.limits(args),
+        deadline=deadline,
     )
     comparison.run(systems(args.model))
     result = write(args.out)
