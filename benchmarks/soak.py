@@ -3,8 +3,8 @@
     python -m benchmarks.soak --minutes 20 --out soak
 
 Starts the launcher, and at it: users that stream answers, users that want them whole, users that leave in the middle,
-bad requests, and connections that say nothing. Every few seconds a sample is taken. Writes soak.json and soak.html
-with the plots into --out; the last line on stdout is one JSON object.
+bad requests, and connections that say nothing. Every few seconds a sample is taken. Writes soak.json and a picture,
+soak.svg, into --out; the last line on stdout is one JSON object.
 """
 
 import asyncio
@@ -22,12 +22,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from benchmarks.charts import plot
 from benchmarks.client import Call
 from benchmarks.console import finish, log, table
 from benchmarks.options import positive, positive_float
-from benchmarks.page import CSS
 from benchmarks.processes import Running, running
+from benchmarks.soak_chart import picture
 from benchmarks.systems import named, recipe
 from benchmarks.workload import finance
 
@@ -152,14 +151,14 @@ def growth(samples: Sequence[Sample]) -> dict[str, float]:
     }
 
 
-def page(samples: Sequence[Sample]) -> str:
-    """The plots as one HTML page."""
-    titles = {"memory_mb": "memory, MB", "descriptors": "file descriptors", "latency_ms": "first token, median ms"}
-    charts = [
-        plot(title, {title: [(item.minutes, getattr(item, name)) for item in samples]}, ("minutes", title), dots=False)
-        for name, title in titles.items()
-    ]
-    return f'<!doctype html><meta charset="utf-8"><title>Soak</title><style>{CSS}</style>{"".join(charts)}\n'
+def chart(samples: Sequence[Sample]) -> str:
+    """The samples as one SVG file."""
+    titles = {
+        "memory_mb": "memory of all processes, MB (PSS)",
+        "descriptors": "open file descriptors of the server process",
+        "latency_ms": "time to the first token, median of 5 s, ms",
+    }
+    return picture({title: [(item.minutes, getattr(item, name)) for item in samples] for name, title in titles.items()})
 
 
 def main(argv: Sequence[str]) -> None:
@@ -184,7 +183,7 @@ def main(argv: Sequence[str]) -> None:
         "outcomes": dict(soak.seen.outcomes),
     }
     (args.out / "soak.json").write_text(json.dumps(result | {"samples": [asdict(item) for item in samples]}))
-    (args.out / "soak.html").write_text(page(samples), encoding="utf-8")
+    (args.out / "soak.svg").write_text(chart(samples), encoding="utf-8")
     rows: list[list[object]] = [["", "last quarter over the second", "allowed"]]
     rows += [[name, f"{grown[name]:.3f}", f"{most:.2f}"] for name, most in ALLOWED.items()]
     rows += [[kind, count, ""] for kind, count in sorted(soak.seen.outcomes.items())]

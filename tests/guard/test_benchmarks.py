@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import asdict
+from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.goodput import closed_loop, goodput
 from benchmarks.metrics import Outcome, Slo
 from benchmarks.overload import Capacity, Load, ratios, refused
-from benchmarks.soak import Sample, growth, page
+from benchmarks.soak import Sample, chart, growth
 from benchmarks.unguarded import without_guard
 
 
@@ -83,7 +84,18 @@ def test_a_refusal_is_no_failure() -> None:
 def test_growth_compares_the_last_quarter_with_the_second() -> None:
     samples = [Sample(0, 1.0, 900, 1.0)] * 2 + [Sample(1, 100.0, 40, 10.0)] * 4 + [Sample(2, 150.0, 40, 5.0)] * 2
     assert growth(samples) == {"memory_mb": 1.5, "descriptors": 1.0, "latency_ms": 0.5}
-    assert page(samples).count("<svg") == 3
+
+
+def test_the_picture_of_a_soak_is_an_svg_file_with_a_line_of_few_points_for_each_figure() -> None:
+    samples = [Sample(number / 12, 4000 + number, 60, 900 - number) for number in range(240)]
+    drawn = ElementTree.fromstring(chart(samples))
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+    lines = [line.get("points", "").split() for line in drawn.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert [len(line) for line in lines] == [120, 120, 120]
+    heights = [[float(point.split(",")[1]) for point in line] for line in lines]
+    assert heights[0] == sorted(heights[0], reverse=True)
+    assert len(set(heights[1])) == 1
+    assert heights[2] == sorted(heights[2])
 
 
 def test_only_the_guards_words_are_left_out() -> None:
