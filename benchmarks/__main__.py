@@ -16,6 +16,9 @@ COMMANDS = {
     "roofline": "what this machine can do at most, and the least time of a decode step",
     "load": "send a load to any OpenAI-compatible server and measure what comes back",
     "capacity": "how many users a server serves within an SLO",
+    "overload": "what a server still gets done when far more is asked of it than it can do",
+    "soak": "whether memory, descriptors and latency stay where they are under mixed load for long",
+    "guard_cost_engine": "what the guard costs on the real engine: with and without it, interleaved",
     "oracle": "whether this harness and `vllm bench serve` measure the same",
     "client": "what the load generator itself costs, against a server that costs next to nothing",
 }
@@ -23,7 +26,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The help of `python -m benchmarks` itself."""
-    rows = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:17} {text}" for name, text in COMMANDS.items())
     return (
         f"usage: python -m benchmarks COMMAND …\n\n{rows}\n\n"
         "python -m benchmarks COMMAND --help says more. The last line on stdout is one JSON object."

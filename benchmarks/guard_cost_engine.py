@@ -1,6 +1,6 @@
 """What the guard costs on the real engine: the launcher's server with and without it, interleaved, beside the noise.
 
-    python -m benchmarks.guard_cost_engine --rounds 8 --concurrency 8 32 --out guard-cost --minutes 5
+    python -m benchmarks guard_cost_engine --rounds 8 --concurrency 8 32 --out guard-cost --minutes 5
 
 Both servers stay in memory, one of them stopped at a time; turns are mirrored (ABBA), and the guarded server is also
 compared with itself (A/A). A ratio above 1 says how many times better the guarded server did. The report in --out has
@@ -9,10 +9,10 @@ every block; the last line is one JSON object. What --minutes cuts off is measur
 
 import sys
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 
 from benchmarks import options
+from benchmarks.__main__ import main
 from benchmarks.client import Server
 from benchmarks.compare import Comparison
 from benchmarks.console import finish
@@ -32,9 +32,7 @@ def systems(model: str | None) -> Chosen:
     return Chosen((named("launcher", found, model), bare), found)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure, and print the ratios."""
-    parser = ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter)
+def add_arguments(parser: ArgumentParser) -> None:
     options.add_run(parser)
     parser.add_argument("--rounds", type=options.positive, default=4, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
@@ -48,8 +46,10 @@ def main(argv: Sequence[str]) -> None:
     )
     options.add_workload(parser, num_prompts=None)
     options.add_limits(parser, None)
-    args = parser.parse_args(argv)
-    args.command = "guard_cost_engine"
+
+
+def run(args: Namespace) -> int:
+    """Measure what is missing in --out, and print the ratios."""
     deadline = time.monotonic() + 60 * args.minutes
     comparison = Comparison(
         args=args,
@@ -61,8 +61,10 @@ def main(argv: Sequence[str]) -> None:
     )
     comparison.run(systems(args.model))
     result = write(args.out)
-    finish(summary(result, args.out), text(result, args.out), only_json=False)
+    finish(summary(result, args.out), text(result, args.out), only_json=args.json)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    # The same as `python -m benchmarks guard_cost_engine`.
+    sys.exit(main(["guard_cost_engine", *sys.argv[1:]]))

@@ -1,6 +1,6 @@
 """The server under mixed load for long: whether memory, file descriptors and latency stay where they are.
 
-    python -m benchmarks.soak --minutes 20 --out soak
+    python -m benchmarks soak --minutes 20 --out soak
 
 Starts the launcher, and at it: users that stream answers, users that want them whole, users that leave in the middle,
 bad requests, and connections that say nothing. Every few seconds a sample is taken. Writes soak.json and a picture,
@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from benchmarks.__main__ import main
 from benchmarks.client import Call
 from benchmarks.console import finish, log, table
 from benchmarks.options import positive, positive_float
@@ -161,15 +162,16 @@ def chart(samples: Sequence[Sample]) -> str:
     return picture({title: [(item.minutes, getattr(item, name)) for item in samples] for name, title in titles.items()})
 
 
-def main(argv: Sequence[str]) -> None:
-    """Soak one server and write down how it did."""
-    parser = ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter)
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--minutes", type=positive_float, default=20, help="(default: %(default)s)")
     parser.add_argument("--users", type=positive, default=8, help="that stream (default: %(default)s)")
     parser.add_argument("--model", help="catalog name, local folder or hub id; default: the demo")
     parser.add_argument("--out", type=Path, default=Path("soak"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
+
+
+def run(args: Namespace) -> int:
+    """Soak one server and write down how it did."""
     args.out.mkdir(parents=True, exist_ok=True)
     with running(named("launcher", recipe(args.model), args.model), args.out) as target:
         log(f"{args.users + 5} users for {args.minutes:g} minutes …")
@@ -187,8 +189,10 @@ def main(argv: Sequence[str]) -> None:
     rows: list[list[object]] = [["", "last quarter over the second", "allowed"]]
     rows += [[name, f"{grown[name]:.3f}", f"{most:.2f}"] for name, most in ALLOWED.items()]
     rows += [[kind, count, ""] for kind, count in sorted(soak.seen.outcomes.items())]
-    finish(result, table(rows), only_json=False)
+    finish(result, table(rows), only_json=args.json)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    # The same as `python -m benchmarks soak`.
+    sys.exit(main(["soak", *sys.argv[1:]]))
