@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.client import Call, Server, record
 from benchmarks.metrics import Outcome, Slo, outcome, summary
 from benchmarks.monitor import Health, Limits
+from benchmarks.scrape import Served, served
 from benchmarks.stats import percentile
 
 DEFAULT_TTFT_S = 1.0
@@ -15,16 +16,24 @@ DEFAULT_TTFT_S = 1.0
 
 @dataclass(frozen=True)
 class Block:
-    """A measured block. `void` lists the reasons not to believe it; it is shown all the same."""
+    """A measured block. `void` lists the reasons not to believe it; it is shown all the same.
+
+    `served` is what the server says of it, where it says anything.
+    """
 
     outcomes: list[Outcome]
     duration: float
     health: Health
     slo: Slo
     void: list[str]
+    served: Served | None = None
 
     def summary(self) -> dict[str, Any]:
-        return summary(self.outcomes, self.duration, self.slo) | {"void": self.void, "client": self.health.as_dict()}
+        return summary(self.outcomes, self.duration, self.slo) | {
+            "void": self.void,
+            "client": self.health.as_dict(),
+            "server": self.served.as_dict() if self.served else None,
+        }
 
 
 def count_mismatch(calls: Sequence[Call], outcomes: Sequence[Outcome]) -> list[str]:
@@ -60,9 +69,13 @@ def run_block(
     concurrency: int = 1,
     slo: Slo,
     limits: Limits,
+    scrape: bool = False,
 ) -> Block:
-    """Run one block to its end. Takes a new event loop, so that blocks share nothing."""
-    recording = asyncio.run(record(server, calls, times=times, concurrency=concurrency))
+    """Run one block to its end, and read the server's metrics meanwhile if `scrape`.
+
+    Takes a new event loop, so that blocks share nothing.
+    """
+    recording = asyncio.run(record(server, calls, times=times, concurrency=concurrency, scrape=scrape))
     outcomes = [outcome(exchange, recording.start) for exchange in recording.exchanges]
     sent = [exchange.call for exchange in recording.exchanges]
     void = [
@@ -71,4 +84,5 @@ def run_block(
         *unexplained(outcomes),
         *count_mismatch(sent, outcomes),
     ]
-    return Block(outcomes, (recording.end - recording.start) / 1e9, recording.health, slo, void)
+    said = served(recording.scrapes, recording.start)
+    return Block(outcomes, (recording.end - recording.start) / 1e9, recording.health, slo, void, said)

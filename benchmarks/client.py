@@ -12,6 +12,7 @@ from time import perf_counter_ns
 import aiohttp
 
 from benchmarks.monitor import Health, Monitor
+from benchmarks.scrape import Scraper
 from benchmarks.sse import Read
 
 # Servers close idle connections after 5 s (uvicorn, node): a connection is not used again after a little less.
@@ -56,12 +57,13 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Recording:
-    """A block of load as it was recorded: from `start` to `end` in ns."""
+    """A block of load as it was recorded: from `start` to `end` in ns. `scrapes` are reads of the server's /metrics."""
 
     exchanges: list[Exchange]
     start: int
     end: int
     health: Health
+    scrapes: list[Read]
 
 
 async def perform(session: aiohttp.ClientSession, server: Server, exchange: Exchange) -> None:
@@ -112,22 +114,32 @@ async def closed_loop(
 
 
 async def record(
-    server: Server, calls: Sequence[Call], *, times: Sequence[float] | None = None, concurrency: int = 1
+    server: Server,
+    calls: Sequence[Call],
+    *,
+    times: Sequence[float] | None = None,
+    concurrency: int = 1,
+    scrape: bool = False,
 ) -> Recording:
-    """Run one block: open loop where `times` are given, else closed loop."""
+    """Run one block: open loop where `times` are given, else closed loop.
+
+    With `scrape`, the server's metrics are read meanwhile.
+    """
     headers = {"Content-Type": "application/json", **server.headers}
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
-        gc.collect()
-        gc.disable()
-        start = perf_counter_ns()
-        try:
-            async with Monitor() as monitor:
-                if times is None:
-                    exchanges = await closed_loop(session, server, calls, concurrency)
-                else:
-                    exchanges = await open_loop(session, server, calls, times)
-        finally:
-            gc.enable()
-        return Recording(exchanges, start, perf_counter_ns(), monitor.health())
+        async with Scraper(session, server.url, wanted=scrape) as scraper:
+            gc.collect()
+            gc.disable()
+            start = perf_counter_ns()
+            try:
+                async with Monitor() as monitor:
+                    if times is None:
+                        exchanges = await closed_loop(session, server, calls, concurrency)
+                    else:
+                        exchanges = await open_loop(session, server, calls, times)
+            finally:
+                gc.enable()
+            end = perf_counter_ns()
+        return Recording(exchanges, start, end, monitor.health(), scraper.reads)

@@ -11,18 +11,21 @@ from benchmarks import options
 from benchmarks.arrivals import arrivals
 from benchmarks.block import Block, run_block
 from benchmarks.client import Call
-from benchmarks.console import log
+from benchmarks.console import log, time_left
 from benchmarks.facts import facts
+from benchmarks.guard_time import guard_time
 from benchmarks.monitor import Limits
 from benchmarks.processes import Running, Servers
 from benchmarks.roofline import ceilings, read_model
 from benchmarks.schedule import AGAIN, Point, Visit, schedule
-from benchmarks.store import Store, entry
+from benchmarks.store import Store, entry, write_json
 from benchmarks.systems import Chosen, describe
 
 # A void block is measured once more.
 TRIES = 2
 WARM_TOKENS = 8
+# Where answers differ in length, the guard's own time is measured on one of so many tokens.
+GUARD_EVENTS = 64
 ASKED = ("model", "url", "dataset_name", "dataset_path", "input_len", "output_len", "ignore_eos", "slo", "seed")
 
 
@@ -30,7 +33,8 @@ ASKED = ("model", "url", "dataset_name", "dataset_path", "input_len", "output_le
 class Comparison:
     """What is measured: every point on every system, `rounds` times. `args` names the workload, SLO and seed.
 
-    No turn is begun that would not be over by `deadline` (time.monotonic), as far as those before it tell.
+    No turn is begun that would not be over by `deadline` (time.monotonic), as far as those before it tell. `later` is
+    how many seconds of other work follow, for the progress lines.
     """
 
     args: argparse.Namespace
@@ -39,6 +43,7 @@ class Comparison:
     store: Store
     limits: Limits
     deadline: float = float("inf")
+    later: float = 0.0
 
     def run(self, chosen: Chosen, *, restart: bool = False) -> None:
         """Start what is needed, and measure every block that the folder lacks."""
@@ -53,9 +58,11 @@ class Comparison:
         if not visits:
             return
         if chosen.recipe:
-            log("measuring this machine's ceilings …")
+            log("measuring this machine's ceilings, and what the guard takes …")
             shape = read_model(Path(chosen.recipe.model), chosen.recipe.dtype)
             self.store.note(ceilings=ceilings(chosen.recipe), shape=asdict(shape))
+            if any(system.name == "launcher" for system in chosen.present):
+                self.store.note(guard=guard_time(self.args.output_len or GUARD_EVENTS))
         with Servers(chosen.present, self.store.folder, resident=chosen.resident and not restart) as servers:
             try:
                 self.measure(visits, servers)
@@ -69,6 +76,7 @@ class Comparison:
         return words | {
             "systems": systems,
             "loads": "; ".join(f"{point.count} requests, {point}" for point in self.points),
+            "engine": chosen.recipe.settings if chosen.recipe else "",
         }
 
     def schedule(self, chosen: Chosen) -> list[Visit]:
@@ -87,7 +95,8 @@ class Comparison:
                 log("the time is over: the remaining turns are left out")
                 return
             left = min((before - started) / number * (len(visits) - number), self.deadline - before) if number else 0.0
-            log(f"[{number + 1} of {len(visits)}{time_left(left)}] round {visit.round + 1}: {visit.arm}")
+            rest = time_left(left and left + self.later)
+            log(f"[{number + 1} of {len(visits)}{rest}] round {visit.round + 1}: {visit.arm}")
             with servers.turn(visit.system) as target:
                 self.take_turn(visit, target)
             longest = max(longest, time.monotonic() - before)
@@ -97,11 +106,11 @@ class Comparison:
         order = self.missing(visit)
         random.Random(f"{self.args.seed} {visit}").shuffle(order)
         widest = max(point.concurrency or 1 for point in order)
-        warm = self.calls(target, widest, seed=-1 - visit.round, output_len=WARM_TOKENS)
+        warm = self.calls(target, Point(widest, None, widest), seed=-1 - visit.round, output_len=WARM_TOKENS)
         run_block(target.server, warm, concurrency=widest, slo=self.args.slo, limits=self.limits)
         for point in order:
             block, seed, tries = self.believable(visit, point, target)
-            self.store.write(self.store.path(visit, point), entry(visit, point, block, seed, tries))
+            write_json(self.store.path(visit, point), entry(visit, point, block, seed, tries))
             row = block.summary()
             log(f"  {point}: {row['output_throughput']:.1f} tokens/s, first token {row['median_ttft_ms']:.0f} ms")
             for reason in block.void:
@@ -118,11 +127,19 @@ class Comparison:
 
     def block(self, point: Point, target: Running, seed: int) -> Block:
         """Measure one, and see what other programs did meanwhile."""
-        calls = self.calls(target, point.count, seed=seed, output_len=self.args.output_len)
+        calls = self.calls(target, point, seed=seed, output_len=self.args.output_len)
         times = arrivals(len(calls), point.rate, seed=seed) if point.rate else None
         width = point.concurrency or 1
         before, started = target.cpu_of_others(), time.monotonic()
-        block = run_block(target.server, calls, times=times, concurrency=width, slo=self.args.slo, limits=self.limits)
+        block = run_block(
+            target.server,
+            calls,
+            times=times,
+            concurrency=width,
+            slo=self.args.slo,
+            limits=self.limits,
+            scrape=True,
+        )
         others = (target.cpu_of_others() - before) / (time.monotonic() - started)
         if not target.process or others <= self.limits.others:
             return block
@@ -139,11 +156,9 @@ class Comparison:
         base: int = self.args.seed * 1000 + visit.round
         return (base * 100 + place) * 10 + 2 * (tries - 1) + again
 
-    def calls(self, target: Running, count: int, *, seed: int, output_len: int | None) -> list[Call]:
-        workload = argparse.Namespace(**vars(self.args) | {"seed": seed, "output_len": output_len})
-        return [q.call(target.model, ignore_eos=self.args.ignore_eos) for q in options.questions(workload, count)]
-
-
-def time_left(seconds: float) -> str:
-    """For the progress line; nothing where it is not known yet."""
-    return f", about {seconds / 60:.1f} min left" if seconds else ""
+    def calls(self, target: Running, point: Point, *, seed: int, output_len: int | None) -> list[Call]:
+        changed: dict[str, object] = {"seed": seed, "output_len": output_len}
+        if point.prompt:
+            changed |= {"dataset_name": "random", "dataset_path": None, "input_len": point.prompt, "output_len": 1}
+        workload = argparse.Namespace(**vars(self.args) | changed)
+        return [q.call(target.model, ignore_eos=self.args.ignore_eos) for q in options.questions(workload, point.count)]

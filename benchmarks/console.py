@@ -34,6 +34,11 @@ def log(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def time_left(seconds: float) -> str:
+    """For the progress line; nothing where it is not known yet."""
+    return f", about {seconds / 60:.1f} min left" if seconds else ""
+
+
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Rows of cells as aligned text: the first column to the left, the others to the right."""
     cells = [[f"{cell:,.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]

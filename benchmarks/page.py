@@ -1,13 +1,15 @@
 """The report as one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from benchmarks.charts import Row, distribution, forest, plot
-from benchmarks.schedule import AGAIN
+from benchmarks.markup import GIB, Result, interval, paragraph, section, table
+from benchmarks.page_time import growth, startup, timeline, where_time_goes
+from benchmarks.roof import roof
+from benchmarks.schedule import AGAIN, point_title
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 TITLES = {
@@ -15,43 +17,7 @@ TITLES = {
     "median_ttft_ms": "first token",
     "mean_tpot_ms": "each later token",
 }
-GIB = 1024**3
-Result = Mapping[str, Any]
 Latencies = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
-
-
-def point_title(name: str) -> str:
-    """ "8 at a time" or "1.5 a second"."""
-    return f"{name[1:]} at a time" if name.startswith("c") else f"{name[1:]} a second"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Cells as they are given; floats with what digits they need; the last column of text may wrap."""
-
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return f"<td>{value:,.0f}</td>" if value >= 1000 else f"<td>{value:.3g}</td>"
-        kind = ' class="text"' if isinstance(value, str) and len(value) > 30 else ""
-        return f"<td{kind}>{escape(str(value))}</td>"
-
-    lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    heads = "".join(f"<th>{escape(word)}</th>" for word in head)
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
-
-
-def section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
-
-
-def paragraph(text: str, kind: str = "soft") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>'
-
-
-def interval(ratio: Result) -> str:
-    """ "1.42 (1.35 to 1.50)"; a single pair has no interval."""
-    if ratio["high"] is None:
-        return f"{ratio['value']:.2f} (one pair, no interval)"
-    return f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
 def answer(result: Result) -> str:
@@ -70,6 +36,12 @@ def answer(result: Result) -> str:
                 f"{point_title(item['point'])}, {item['first']} gives {interval(item['ratio'])} times the tokens/s of "
                 f"{item['second']}: {item['verdict']}; against itself {interval(item['noise'])}"
             )
+    lines += [
+        f"from the start to the first token {first} takes {interval(ratio)} of the time of {name}"
+        for first in [next(iter(result["startup"].get("startup_s", {})), "")]
+        for name, ratio in result["startup"].get("ratios", {}).items()
+        if not name.endswith(AGAIN)
+    ]
     lines = lines or [
         f"{item['arm']}, {point_title(item['point'])}: {item['output_throughput']:.1f} tokens/s"
         for item in result["points"]
@@ -183,10 +155,11 @@ def ceilings(result: Result) -> str:
         f"Measured in this run with {found['threads']} threads: {found['bandwidth_gb_s']:.1f} GB/s read, "
         f"{found['gemm_gflop_s']:,.0f} GFLOP/s in {found['dtype']}."
     )
-    head = ["", "load", "step, ms", "at least, ms", "of the bandwidth (MBU), %", "of the GEMM rate (MFU), %"]
+    head = ["", "phase", "load", "step, ms", "at least, ms", "of the bandwidth (MBU), %", "of the GEMM rate (MFU), %"]
     rows = [
         [
             item["arm"],
+            item["phase"],
             point_title(item["point"]),
             item["step_ms"],
             item["floor_ms"],
@@ -195,7 +168,12 @@ def ceilings(result: Result) -> str:
         ]
         for item in result["roofline"]
     ]
-    return section("How far from the limit", paragraph(words), table(head, rows) if rows else "")
+    if not rows:
+        return section("How far from the limit", paragraph(words))
+    note = "A decode step makes one token for each request; a prefill reads one prompt."
+    return section(
+        "How far from the limit", paragraph(words), roof(found, result["roofline"]), table(head, rows), paragraph(note)
+    )
 
 
 def voided(result: Result) -> str:
@@ -229,9 +207,14 @@ def provenance(result: Result) -> str:
 
 
 def gpu(result: Result) -> str:
+    """What a GPU would show, and how to have it shown."""
+    if result["gpu"]["measured"]:
+        return section("On a GPU", paragraph("This report was measured on one."))
     command = f"<pre>{escape(result['gpu']['command'])}</pre>"
     return section(
-        "On a GPU", paragraph("Not measured: no GPU was at hand. On a machine with one, this does it:"), command
+        "On a GPU",
+        paragraph("Not measured: no GPU was at hand. On a machine with one, this fills the same sections:"),
+        command,
     )
 
 
@@ -243,8 +226,12 @@ def page(result: Result, latencies: Latencies) -> str:
         ratios(result),
         pace(result),
         ceilings(result),
+        where_time_goes(result),
+        growth(result),
+        startup(result),
         numbers(result),
         distributions(latencies),
+        timeline(result),
         systems(result),
         voided(result),
         gpu(result),

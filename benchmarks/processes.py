@@ -15,6 +15,7 @@ import psutil
 
 from benchmarks.client import Server, record
 from benchmarks.console import BenchmarkError, log
+from benchmarks.leftover import sweep, write_down
 from benchmarks.metrics import outcome
 from benchmarks.options import first_model
 from benchmarks.systems import ROOT, SERVED_NAME, System
@@ -101,12 +102,14 @@ def running(system: System, folder: Path) -> Iterator[Running]:
         process = subprocess.Popen(
             system.command, stdout=file, stderr=file, env={**os.environ, **system.env}, cwd=ROOT, start_new_session=True
         )
+    written_down = write_down(folder, system.name, process.pid)
     try:
         startup = wait_for_first_token(process, system, log_file) - started
         log(f"  {system.name}: first token after {startup:.1f} s")
         yield Running(system, system.server, SERVED_NAME, psutil.Process(process.pid), startup)
     finally:
         end(process)
+        written_down.unlink(missing_ok=True)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -138,6 +141,7 @@ class Servers:
         self.memory: dict[str, int] = {}
 
     def __enter__(self) -> "Servers":
+        sweep(self.folder)
         if self.resident:
             for name, system in self.systems.items():
                 if system.command and not self.room():

@@ -1,6 +1,7 @@
 """How far from the limit: what a step of a LLaMA model must read and compute, and how fast the machine does either."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -49,7 +50,12 @@ class Model:
         """Operations of one step."""
         return 2 * self.weights * batch + 4 * self.layers * self.heads * self.head_dim * batch * context
 
-    def prefill_flops(self, new: int, cached: int = 0) -> float:
+    def prefill_bytes(self, new: float) -> float:
+        """Bytes of a prompt's pass: all weights once, and its own cache once written and once read."""
+        cache = 2 * self.layers * self.kv_heads * self.head_dim * self.kv_bytes
+        return self.weights * self.weight_bytes + 2 * cache * new
+
+    def prefill_flops(self, new: float, cached: float = 0) -> float:
         """Operations of `new` prompt tokens after `cached` ones; only the last passes the output layer."""
         attention = 4 * self.layers * self.heads * self.head_dim * (new * cached + new * new / 2)
         return 2 * (self.weights - self.head) * new + 2 * self.head + attention
@@ -96,15 +102,37 @@ def ceilings(found: Recipe) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def finite(row: Mapping[str, float]) -> dict[str, float | None]:
+    """For JSON, which has no infinity."""
+    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+
+
+def limit_seconds(moved: float, operations: float, limits: Mapping[str, Any]) -> float:
+    """The least time to move so many bytes and do so many operations, each at its ceiling, at once."""
+    bandwidth, gemm = float(limits["bandwidth_gb_s"]), float(limits["gemm_gflop_s"])
+    return max(moved / bandwidth, operations / gemm) / 1e9
+
+
+def share(moved: float, operations: float, limits: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """How near work that took `seconds` came to the ceilings, and where it lies under the roof."""
+    return {
+        "floor_ms": 1000 * limit_seconds(moved, operations, limits),
+        "mbu": moved / seconds / limits["bandwidth_gb_s"] / 1e9,
+        "mfu": operations / seconds / limits["gemm_gflop_s"] / 1e9,
+        "flop_per_byte": operations / moved,
+        "gflop_s": operations / seconds / 1e9,
+    }
+
+
 def utilization(
     model: Model, limits: Mapping[str, Any], batch: int, context: float, seconds: float
 ) -> dict[str, float]:
-    """A decode step of `batch` sequences that took `seconds`: the least it can take, and its share of each ceiling."""
-    bandwidth, gemm = limits["bandwidth_gb_s"] * 1e9, limits["gemm_gflop_s"] * 1e9
-    memory, compute = model.decode_bytes(batch, context) / bandwidth, model.decode_flops(batch, context) / gemm
-    return {
-        "step_ms": 1000 * seconds,
-        "floor_ms": 1000 * max(memory, compute),
-        "mbu": memory / seconds,
-        "mfu": compute / seconds,
-    }
+    """A decode step of `batch` sequences that took `seconds`."""
+    moved, operations = model.decode_bytes(batch, context), model.decode_flops(batch, context)
+    return {"step_ms": 1000 * seconds} | share(moved, operations, limits, seconds)
+
+
+def prefill_utilization(model: Model, limits: Mapping[str, Any], prompt: float, seconds: float) -> dict[str, float]:
+    """The prefill of one prompt that took `seconds`."""
+    moved, operations = model.prefill_bytes(prompt), model.prefill_flops(prompt)
+    return {"step_ms": 1000 * seconds} | share(moved, operations, limits, seconds)

@@ -10,18 +10,30 @@ AGAIN = " again"
 
 @dataclass(frozen=True)
 class Point:
-    """A closed loop of `concurrency` requests, or an open loop at `rate` requests/s; `count` requests in a block."""
+    """A closed loop of `concurrency` requests, or an open loop at `rate` requests/s; `count` requests in a block.
+
+    With `prompt`, each is one of so many tokens, one at a time, and one token is asked for: what a prompt costs.
+    """
 
     concurrency: int | None
     rate: float | None
     count: int
+    prompt: int | None = None
 
     @property
     def name(self) -> str:
+        if self.prompt:
+            return f"p{self.prompt}"
         return f"c{self.concurrency}" if self.concurrency else f"r{self.rate:g}"
 
     def __str__(self) -> str:
-        return f"{self.concurrency} at a time" if self.concurrency else f"{self.rate:g} a second"
+        return point_title(self.name)
+
+
+def point_title(name: str) -> str:
+    """A point's name in words: "8 at a time", "1.5 a second" or "a prompt of 512"."""
+    number = name[1:]
+    return {"c": f"{number} at a time", "r": f"{number} a second", "p": f"a prompt of {number}"}[name[0]]
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -61,3 +73,8 @@ def points(concurrency: Sequence[int], rates: Sequence[float], waves: int, secon
     """`waves` requests for each place of a closed loop, at least two; what arrives within `seconds` in an open one."""
     closed = [Point(number, None, max(2, waves * number)) for number in concurrency]
     return closed + [Point(None, rate, max(2, round(rate * seconds))) for rate in rates]
+
+
+def prompts(lengths: Sequence[int], count: int, most: int) -> list[Point]:
+    """`count` prompts of each length, one after the other; a length beyond `most` becomes that."""
+    return [Point(1, None, count, min(length, most)) for length in lengths]

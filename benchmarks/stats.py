@@ -82,6 +82,29 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], seed: int = 0)
     return Ratio(value, math.exp(percentile(means, tail)), math.exp(percentile(means, 100 - tail)), count)
 
 
+@dataclass(frozen=True)
+class Slope:
+    """A line through points, value * x + intercept, with the 95 % interval of its slope; infinite below 3 points."""
+
+    value: float
+    low: float
+    high: float
+    intercept: float
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> Slope:
+    """The least-squares line and the interval of its slope by Student's t. Needs two different xs."""
+    middle, height, freedom = fmean(xs), fmean(ys), len(xs) - 2
+    spread = math.fsum((x - middle) ** 2 for x in xs)
+    value = math.fsum((x - middle) * (y - height) for x, y in zip(xs, ys, strict=True)) / spread
+    intercept = height - value * middle
+    if freedom < 1:
+        return Slope(value, -math.inf, math.inf, intercept)
+    rest = math.fsum((y - value * x - intercept) ** 2 for x, y in zip(xs, ys, strict=True))
+    half = student_t95(freedom) * math.sqrt(rest / freedom / spread)
+    return Slope(value, value - half, value + half, intercept)
+
+
 def gate(ratio: Ratio, noise: Ratio) -> str:
     """ "worse", "better" or "same" for a ratio where more is better; "unknown" with too few blocks to tell.
 

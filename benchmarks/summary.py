@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.console import table
-from benchmarks.page import interval, point_title
-from benchmarks.schedule import AGAIN
+from benchmarks.markup import interval
+from benchmarks.schedule import AGAIN, point_title
 
 
 def summary(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:

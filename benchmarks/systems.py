@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -65,6 +66,17 @@ class Recipe:
             return ()
         place = self.args.index(KV_FLAG)
         return self.args[place : place + 2]
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of a prompt with its answer."""
+        return int(self.args[self.args.index("--max-model-len") + 1])
+
+    @property
+    def settings(self) -> str:
+        """Flags and environment in one line, without the KV cache's size, which depends on how much memory is free."""
+        flags = " ".join(word for word in self.args if word not in self.kv_cache)
+        return " ".join([re.sub(r"(--\S+) (?!--)", r"\1=", flags), *(f"{key}={self.env[key]}" for key in self.env)])
 
 
 def recipe(model: str | None) -> Recipe:

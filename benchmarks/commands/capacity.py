@@ -8,16 +8,13 @@ queue grows. Users = rate x (think time + mean latency): each thinks, asks, and 
 """
 
 import argparse
-import dataclasses
 import math
 from typing import Any
 
 from benchmarks import options
-from benchmarks.arrivals import arrivals
-from benchmarks.block import run_block
-from benchmarks.capacity import Capacity, Probe, judge, requests_for, search
-from benchmarks.client import Call, Server
-from benchmarks.console import BenchmarkError, finish, log, table
+from benchmarks.capacity import Capacity
+from benchmarks.console import BenchmarkError, finish, table
+from benchmarks.probing import Probing, summary, verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,57 +60,15 @@ def run(args: argparse.Namespace) -> int:
         raise BenchmarkError(f"--attain {args.attain}: expected a share between 0 and 1, such as 0.95")
     target = options.server(args)
     args.model = args.model or options.first_model(target)
-    log("warming up …")
-    run_block(target, options.calls(args, target, 1), slo=args.slo, limits=options.limits(args))
-    found = search(lambda rate: probe(args, target, rate), args.start_rate)
-    low, high = found.users(args.think_time)
-    result = {
-        "capacity": found.low,
-        "capacity_interval": [found.low, None if math.isinf(found.high) else found.high],
-        "users": low,
-        "users_interval": [low, None if math.isinf(found.high) else high],
-        "slo": {key: None if math.isinf(value) else value for key, value in dataclasses.asdict(args.slo).items()},
-        "attain": args.attain,
-        "think_time": args.think_time,
-        "dataset_name": args.dataset_name,
-        "seed": args.seed,
-        "probes": [dataclasses.asdict(probe) for probe in found.probes],
-    }
-    finish(result, text(found, low, high, args), only_json=args.json)
+    found = Probing(args, target).search()
+    result = summary(found, args)
+    finish(result, text(found, result, args), only_json=args.json)
     return 0
 
 
-def probe(args: argparse.Namespace, target: Server, rate: float) -> Probe:
-    """Hold one rate for long enough to judge it."""
-    count = requests_for(rate, args.attain, args.seconds)
-    calls: list[Call] = options.calls(args, target, count)
-    times = arrivals(count, rate, burstiness=args.burstiness, seed=args.seed)
-    log(f"{rate:.2f} requests/s for {times[-1]:.0f} s ({count} requests) …")
-    block = run_block(target, calls, times=times, slo=args.slo, limits=options.limits(args))
-    found = judge(rate, block.outcomes, args.slo, args.attain)
-    log(f"  {found.attainment:.1%} within the SLO, {verdict(found)}" + "".join(f"; VOID: {why}" for why in block.void))
-    return dataclasses.replace(found, void=tuple(block.void), summary=summary_of(block.summary()))
-
-
-def summary_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """What the report shows of a probe."""
-    keys = (
-        "output_throughput",
-        "request_throughput",
-        "mean_slo_ttft_ms",
-        "p99_slo_ttft_ms",
-        "mean_tpot_ms",
-        "p99_tpot_ms",
-    )
-    return {key: summary[key] for key in keys}
-
-
-def verdict(probe: Probe) -> str:
-    return "passed" if probe.passed else "failed, the queue grows" if probe.queue_grows else "failed"
-
-
-def text(found: Capacity, low: int, high: int, args: argparse.Namespace) -> str:
+def text(found: Capacity, result: dict[str, Any], args: argparse.Namespace) -> str:
     """The answer and how it was found."""
+    low, high = result["users_interval"]
     rows = [["requests/s", "within SLO", "at least", "mean latency, s", ""]]
     for item in sorted(found.probes, key=lambda item: item.rate):
         rows.append(

@@ -14,12 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import options
-from benchmarks.console import finish, log, table
-from benchmarks.processes import running
-from benchmarks.ratios import interval
-from benchmarks.schedule import arms, schedule
-from benchmarks.stats import paired_ratio
-from benchmarks.systems import NAMES, System, choose
+from benchmarks.console import finish, table
+from benchmarks.starts import Starts
+from benchmarks.systems import NAMES, choose
 
 GIB = 1024**3
 
@@ -42,42 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start each in turn, and print seconds, memory and ratios."""
     chosen = choose(args.systems, {}, args.model)
-    systems = {system.name: system for system in chosen.present}
-    times: dict[str, list[float]] = {arm: [] for arm in arms(list(systems))}
-    memory: dict[str, list[int]] = {arm: [] for arm in times}
-    visits = schedule(list(systems), args.rounds, args.seed)
-    for _ in range(args.num_warmups):
-        for system in systems.values():
-            start(system)
-    for number, visit in enumerate(visits):
-        log(f"[{number + 1} of {len(visits)}] round {visit.round + 1}")
-        seconds, held = start(systems[visit.system])
-        times[visit.arm].append(seconds)
-        memory[visit.arm].append(held)
-    result = summary(times, memory) | {
-        "absent": {system.name: system.absent for system in chosen.systems if system.absent},
-        "rounds": args.rounds,
-        "num_warmups": args.num_warmups,
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        starts = Starts(chosen.present, args.rounds, args.num_warmups, args.seed, Path(folder))
+        starts.run()
+        result = starts.result()
+    result["absent"] = {system.name: system.absent for system in chosen.systems if system.absent}
     finish(result, text(result), only_json=args.json)
     return 0
-
-
-def start(system: System) -> tuple[float, int]:
-    """(seconds to the first token, bytes of memory held then) of one start."""
-    with tempfile.TemporaryDirectory() as folder, running(system, Path(folder)) as server:
-        return server.startup, server.memory()
-
-
-def summary(times: dict[str, list[float]], memory: dict[str, list[int]]) -> dict[str, Any]:
-    """Each arm's times, and those of the first as a share of each other one's."""
-    first = next(iter(times))
-    ratios = {arm: paired_ratio(times[arm], times[first]) for arm in times if arm != first}
-    return {
-        "startup_s": times,
-        "memory_bytes": {arm: fmean(values) for arm, values in memory.items()},
-        "ratios": {arm: interval(ratio) for arm, ratio in ratios.items()},
-    }
 
 
 def text(result: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def test_a_known_ratio_is_found_and_a_run_goes_on(two: str, tmp_path: Path, caps
     assert ratios["output_throughput"]["ratio"]["value"] == pytest.approx(1.8, rel=0.15)
     assert ratios["mean_tpot_ms"]["noise"]["value"] == pytest.approx(1, rel=0.15)
     assert main([*words.split(), "4", "--seed", "7"]) == 3
-    assert "other settings (seed)" in capsys.readouterr().err
+    assert "other settings (seed: 0 before, now 7)" in capsys.readouterr().err
 
 
 def test_all_get_the_same_prompts_in_a_round_but_the_arm_that_runs_again(two: str, tmp_path: Path) -> None:

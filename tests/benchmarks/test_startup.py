@@ -7,6 +7,7 @@ import pytest
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.client import Server
 from benchmarks.commands import startup
+from benchmarks.starts import summary
 from benchmarks.systems import Chosen, System
 from tests.benchmarks.test_compare import fake
 
@@ -30,7 +31,7 @@ def test_each_is_started_as_often_as_there_are_rounds(
 
 
 def test_the_first_ones_time_is_given_as_a_share() -> None:
-    result = startup.summary({"a": [2.0, 2.0], "b": [8.0, 8.0], "a again": [2.0, 2.0]}, {"a": [1], "b": [3]})
+    result = summary({"a": [2.0, 2.0], "b": [8.0, 8.0], "a again": [2.0, 2.0]}, {"a": [1], "b": [3]})
     assert (result["ratios"]["b"]["value"], result["ratios"]["a again"]["value"]) == pytest.approx((0.25, 1))
 
 
