@@ -10,6 +10,7 @@ from benchmarks.console import EXIT_CONFIGURATION, EXIT_FAILED, BenchmarkError, 
 # Each is a module of benchmarks.commands. Only the one asked for is imported.
 COMMANDS = {
     "quick": "the launcher against the plain server in at most 10 minutes, with a report",
+    "full": "everything, block by block: it goes on where it was cut off",
     "compare": "systems against each other on one checkpoint, with intervals and the noise beside them",
     "startup": "seconds from a server's start to its first token, and its memory",
     "report": "report.html and report.json from a run's blocks",
