@@ -50,6 +50,8 @@ def serve_environment(config: ServingConfig, folder: Path) -> dict[str, str]:
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0",
+        # What vLLM says while it is imported is of no use to anybody.
+        "VLLM_LOGGING_LEVEL": "WARNING",
     }
 
 
@@ -77,4 +79,4 @@ def local_environment(folder: Path, ports: tuple[int, ...]) -> dict[str, str]:
 def of_ray(environ: dict[str, str] | None = None) -> dict[str, str]:
     """The part of an environment that Ray Serve's processes are to be given, wherever they run."""
     source = os.environ if environ is None else environ
-    return {name: source[name] for name in source if name.startswith(("RAY_SERVE_", "RAYLLM_"))}
+    return {name: source[name] for name in source if name.startswith(("RAY_SERVE_", "RAYLLM_", "VLLM_LOGGING_"))}

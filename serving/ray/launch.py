@@ -27,7 +27,8 @@ def serve_on_ray(config: ServingConfig, passed: tuple[str, ...], environ: Mappin
     listening.close()
     log_file = engine_log(config)
     remove_old_logs(log_file)
-    folder = Path(mkdtemp(prefix="xuanyuan-ray-"))
+    # The paths of the sockets in it may have 97 letters, so it must not lie deep.
+    folder = Path(mkdtemp(prefix="xuanyuan-", dir="/tmp"))
     job = RayJob(passed, folder, log_file)
     env = environment(config, folder, environ)
     sys.stdout.flush()

@@ -35,12 +35,12 @@ class Replica(LLMServer):  # type: ignore[misc]
         quiet_ray()
         log = EngineLog(log_path(config, serve.get_replica_context().replica_id.unique_id))
         console = os.dup(sys.stderr.fileno())
-        # Before vLLM is imported, and for the processes that it starts.
+        log.attach()
+        # Also for the processes that the engine starts.
         log.redirect_output()
         try:
             bind_cores(config, llm_config)
             provide_checkpoint(config, llm_config)
-            log.attach()
             await super().__init__(llm_config, **options)
         except Exception as error:
             raise not_started(error, log) from None

@@ -82,11 +82,9 @@ def start_serve(host: str, port: int, request_timeout: float) -> None:
 
 def deploy(application: Any, name: str) -> None:
     """Hand an application to Ray Serve, without waiting for it."""
-    from ray import serve
     from ray.serve.api import _run  # the public `run` waits for ever
 
     _run(application, name=name, route_prefix="/", _blocking=False)
-    del serve
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -104,5 +102,5 @@ def of_this_machine() -> bool:
     """Whether Ray's own processes of this machine still run: without them nothing is served."""
     import psutil
 
-    names = {child.name() for child in psutil.Process(os.getpid()).children()}
-    return {"gcs_server", "raylet"} <= names
+    children = psutil.Process(os.getpid()).children()
+    return {"gcs_server", "raylet"} <= {child.name() for child in children if child.status() != psutil.STATUS_ZOMBIE}
