@@ -9,11 +9,13 @@ from tempfile import mkdtemp
 from typing import NoReturn
 
 from serving.config import FIELDS, ServingConfig, to_environ
-from serving.errors import ConfigError
+from serving.errors import ConfigError, StartError
 from serving.guard.settings import environ_name
+from serving.hardware import detect
 from serving.launch import NOT_FOR_THE_ENGINE, check_guard, engine_log, prepare, take_port
 from serving.ray.environment import FIXED_PORTS, local_environment, serve_environment
-from serving.ray.nodes import most_replicas, share_of_cpu
+from serving.ray.nodes import cores_of, first_replicas, most_replicas, share_of_cpu
+from serving.ray.placement import Node, Placement, refusal
 from serving.ray.server import RayJob
 from serving.ray.session import free_ports, parse_address
 
@@ -48,10 +50,13 @@ def check(config: ServingConfig, passed: tuple[str, ...]) -> None:
     if config.ray_address:
         parse_address(config.ray_address)
         return
-    from serving.hardware import detect
-
     hardware = detect(config.device)
     if hardware.device == "cpu":
+        cores = len(hardware.cpus)
+        machine = Node("this machine", {"CPU": cores}, {"CPU": cores})
+        each = cores_of(cores, most_replicas(config), config.replica_cpus)
+        if problem := refusal(Placement(first_replicas(config), ({"CPU": each},), "STRICT_PACK"), [machine]):
+            raise StartError(problem)
         hardware = share_of_cpu(hardware, most_replicas(config), config.replica_cpus)
     prepare(config, passed, hardware)
 

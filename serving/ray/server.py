@@ -24,6 +24,7 @@ from typing import Any
 from serving.config import ServingConfig, load_config
 from serving.engine_log import EXCEPTION_LINE, EngineLog
 from serving.errors import EXIT_ENGINE_DIED, EXIT_STOPPED, ServingError, StartError
+from serving.hardware import detect
 from serving.launch import Prepared, banner, prepare, url
 from serving.log import log, step
 from serving.ray import session
@@ -127,7 +128,7 @@ def begin(config: ServingConfig, folder: Path) -> None:
     if config.ray_address:
         session.join(config.ray_address)
     else:
-        session.start(os.cpu_count() or 1, folder)
+        session.start(len(detect("cpu").cpus), folder)
 
 
 def place(config: ServingConfig, passed: tuple[str, ...]) -> tuple[Prepared, Placement]:

@@ -1,4 +1,4 @@
-"""Placement only, on a real Ray: clusters that declare GPUs, and the placement groups that the application asks them for.
+"""Placement only, on a real Ray: clusters that declare GPUs, and the placement groups that the application asks for.
 
 No engine starts. `build` makes the real Serve application; what its deployment asks for is put on the cluster.
 """
@@ -58,7 +58,8 @@ PROGRAM = textwrap.dedent(
         bundles, strategy = options.placement_group_bundles, options.placement_group_strategy
         groups = [placement_group(bundles, strategy=strategy) for _ in range(config.replicas)]
         ready = [bool(group.wait(10 if index < 16 else 2)) for index, group in enumerate(groups)]
-        spread = sorted(len(set(placement_group_table(g)["bundles_to_node_id"].values())) for g, ok in zip(groups, ready) if ok)
+        tables = [placement_group_table(group) for group, ok in zip(groups, ready) if ok]
+        spread = [len(set(table["bundles_to_node_id"].values())) for table in tables]
         found[name] = {"bundles": [{k: v for k, v in b.items() if v} for b in bundles], "strategy": strategy,
                        "ready": sum(ready), "machines": sorted(set(spread)), "refusal": refusal(placement, nodes)}
         for group in groups:

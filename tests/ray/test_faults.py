@@ -1,7 +1,7 @@
 """Parts die under load: only what they had in hand fails, nothing hangs, and they come back by themselves.
 
-One of them (the engine core) is in the slow group, all are in `make test-ray`. RAY_FAULTS_TABLE names a file for the rows
-of docs/ray.md.
+One of them (the engine core) is in the slow group, all are in `make test-ray`. RAY_FAULTS_TABLE names a file for the
+rows of docs/ray.md.
 """
 
 import asyncio
