@@ -73,7 +73,8 @@ class Load:
     def from_json(cls, line: str) -> "Load":
         """What `asdict` and JSON made of one."""
         fields: dict[str, Any] = json.loads(line)
-        return cls(**{name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()})
+        fields |= {name: tuple(fields[name]) for name in ("before", "after", "ttft")}
+        return cls(**fields)
 
 
 def refused(item: Outcome) -> bool:
