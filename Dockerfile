@@ -20,7 +20,7 @@ RUN python3 -m pip install --no-cache-dir --no-deps --no-build-isolation . \
  && rm -rf /tmp/xuanyuan \
  && groupadd --gid 10001 xuanyuan \
  && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin xuanyuan \
- && install -d -o 10001 -g 10001 /cache
+ && install -d -o 10001 -g 10001 /cache /etc/xuanyuan
 ENV HOME=/home/xuanyuan \
     PYTHONUNBUFFERED=1 \
     XUANYUAN_CACHE=/cache/xuanyuan \
@@ -76,7 +76,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 xuanyuan \
  && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin xuanyuan \
- && install -d -o 10001 -g 10001 /cache
+ && install -d -o 10001 -g 10001 /cache /etc/xuanyuan
 COPY --from=build /opt/xuanyuan /opt/xuanyuan
 ENV PATH=/opt/xuanyuan/bin:$PATH \
     HOME=/home/xuanyuan \
