@@ -1,6 +1,7 @@
 """The command line of the load harness: find the command, parse its arguments, run it."""
 
 import importlib
+import os
 import shlex
 import signal
 import sys
@@ -61,7 +62,13 @@ def main(argv: list[str]) -> int:
 def entry() -> None:
     """What `python -m benchmarks` does. SIGTERM ends it like Ctrl-C, so that it leaves no server behind."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read this, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.fake_server --slots 8 --ttft-ms 50 --tpot-ms 10
 
-It answers every request with as many tokens as were asked for. A request waits for one of `slots` places in the order
-of arrival, its first token comes `ttft` after that, each later one `tpot` after the one before: the capacity is exactly
-slots / (ttft + (tokens - 1) * tpot) requests a second.
+It answers every request with as many tokens as were asked for, and /metrics with a few of vLLM's metrics. A request
+waits for one of `slots` places in the order of arrival, its first token comes `ttft` after that, each later one `tpot`
+after the one before: the capacity is exactly slots / (ttft + (tokens - 1) * tpot) requests a second.
 """
 
 import argparse
@@ -47,6 +47,7 @@ def token(reason: str | None = None) -> bytes:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+TIMERS = ("request_queue_time", "request_prefill_time", "request_decode_time", "e2e_request_latency")
 TOKEN, LAST_TOKEN = token(), token("length")
 MODELS = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model", "root": MODEL}]}).encode()
 
@@ -62,32 +63,61 @@ class FakeServer:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.places = asyncio.Semaphore(behaviour.slots)
+        self.open = self.running = self.done = 0
+        self.seconds = dict.fromkeys(TIMERS, 0.0)
+
+    def metrics(self) -> bytes:
+        """In the text format of Prometheus, under vLLM's names."""
+        values: dict[str, float] = {
+            "num_requests_running": self.running,
+            "num_requests_waiting": self.open - self.running,
+            "kv_cache_usage_perc": self.running / self.behaviour.slots,
+            "num_preemptions_total": 0,
+        }
+        for name, seconds in self.seconds.items():
+            values |= {f"{name}_seconds_sum": seconds, f"{name}_seconds_count": self.done}
+        return "".join(f'vllm:{name}{{engine="0"}} {value}\n' for name, value in values.items()).encode()
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 if head.startswith(b"get"):
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(MODELS), MODELS))
+                    body = self.metrics() if head.startswith(b"get /metrics ") else MODELS
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
                     continue
                 length = int(head.split(b"content-length:")[1].split(b"\r\n", 1)[0])
                 await self.answer(json.loads(await reader.readexactly(length)), writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
+    def count(self, waited: float, ran: float) -> None:
+        """Add a request that is done to the timers."""
+        self.done += 1
+        prefill = self.behaviour.ttft
+        for name, seconds in zip(TIMERS, (waited, prefill, ran - prefill, waited + ran), strict=True):
+            self.seconds[name] += seconds
+
     async def answer(self, body: dict[str, object], writer: asyncio.StreamWriter) -> None:
         """Stream one answer at its pace, counted from when it got its place, so that delays do not add up."""
         count, prompt = body["max_tokens"], body.get("prompt", "")
         assert isinstance(count, int) and isinstance(prompt, list | str)
+        time = asyncio.get_running_loop().time
+        came = time()
+        self.open += 1
         async with self.places:
-            time = asyncio.get_running_loop().time
-            due = time() + self.behaviour.ttft
+            self.running += 1
+            began = time()
+            due = began + self.behaviour.ttft
             await asyncio.sleep(due - time())
             writer.write(HEAD)
             for _ in range(count - 1):
                 writer.write(TOKEN)
                 due += self.behaviour.tpot
                 await asyncio.sleep(due - time())
+            self.running -= 1
+        self.open -= 1
+        self.count(began - came, time() - began)
         writer.write(LAST_TOKEN + usage(len(prompt), count) + chunk(b"[DONE]") + b"0\r\n\r\n")
 
 

@@ -91,7 +91,7 @@ def pace(result: Result) -> str:
     """What the box gives over what one user sees."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for item in result["points"]:
-        if item["tokens_per_user"] and not item["arm"].endswith(AGAIN):
+        if item["tokens_per_user"] and item["point"].startswith("c") and not item["arm"].endswith(AGAIN):
             lines.setdefault(item["arm"], []).append((item["tokens_per_user"], item["output_throughput"]))
     if not lines:
         return ""
@@ -155,7 +155,7 @@ def ceilings(result: Result) -> str:
         f"Measured in this run with {found['threads']} threads: {found['bandwidth_gb_s']:.1f} GB/s read, "
         f"{found['gemm_gflop_s']:,.0f} GFLOP/s in {found['dtype']}."
     )
-    head = ["", "phase", "load", "step, ms", "at least, ms", "of the bandwidth (MBU), %", "of the GEMM rate (MFU), %"]
+    head = ["", "phase", "load", "step, ms", "at least, ms", "MBU, %", "MFU, %"]
     rows = [
         [
             item["arm"],
@@ -170,7 +170,10 @@ def ceilings(result: Result) -> str:
     ]
     if not rows:
         return section("How far from the limit", paragraph(words))
-    note = "A decode step makes one token for each request; a prefill reads one prompt."
+    note = (
+        "A decode step makes one token for each request; a prefill reads one prompt. MBU: share of the measured read "
+        "bandwidth; MFU: share of the measured GEMM rate."
+    )
     return section(
         "How far from the limit", paragraph(words), roof(found, result["roofline"]), table(head, rows), paragraph(note)
     )

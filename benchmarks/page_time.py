@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.bars import bars
 from benchmarks.breakdown import PARTS
-from benchmarks.charts import plot
+from benchmarks.charts import Line, plot
 from benchmarks.markup import GIB, Result, interval, paragraph, section, table
 from benchmarks.schedule import AGAIN, point_title
 from benchmarks.strips import Strip, strips
@@ -71,8 +71,16 @@ def figures(block: Mapping[str, Any]) -> list[Strip]:
     samples = block["client"]["samples"]
     return [
         *rows,
-        Strip("client, % of a core", [(at, 100 * cpu) for at, cpu, _ in samples], 5),
-        Strip("steal, %", [(at, 100 * steal) for at, _, steal in samples], 2),
+        Strip("client, % of a core", held([(at, 100 * cpu) for at, cpu, _ in samples]), 5),
+        Strip("steal, %", held([(at, 100 * steal) for at, _, steal in samples]), 2),
+    ]
+
+
+def held(samples: Line) -> Line:
+    """Each sample is the mean of the time since the one before: a step that ends there."""
+    starts = [0.0, *(at for at, _ in samples)]
+    return [
+        place for start, (at, value) in zip(starts, samples, strict=False) for place in ((start, value), (at, value))
     ]
 
 
@@ -83,14 +91,14 @@ def growth(result: Result) -> str:
         command = "<pre>python -m benchmarks full</pre>"
         return section("Growth", paragraph("Not measured in this run. This does it:"), command)
     axes = {
-        "requests": ("requests at once", "seconds until all are answered", "request"),
-        "prompt": ("prompt, tokens", "seconds to the first token", "token"),
+        "requests": ("requests at once", "until all are answered", "request"),
+        "prompt": ("prompt, tokens", "to the first token", "token"),
     }
     charts, rows = [], []
     for kind, systems in found.items():
         across, up, one = axes[kind]
         lines = {name: [(x, y) for x, y in fitted["points"]] for name, fitted in systems.items()}
-        charts.append(f"<div>{plot(up, lines, (across, up))}</div>")
+        charts.append(f"<div><h3>Seconds {up}</h3>{plot(f'seconds {up}', lines, (across, 'seconds'))}</div>")
         for name, fitted in systems.items():
             per, power = scaled(fitted["slope"], 1000), fitted["exponent"]
             rows.append([name, f"one more {one}", f"{between(per)} ms", between(power), fitted["used"]])

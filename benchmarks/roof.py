@@ -23,7 +23,7 @@ def roof(limits: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
     shapes = grid(x, y, *TITLES)
     shapes.append(f'<polyline class="roof" points="{" ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in corners)}"/>')
     shapes.append(text(x.end - 4, y(gemm) - 6, f"{number(gemm)} GFLOP/s", "end", "note"))
-    shapes.append(text(x(left) + 10, y(left * bandwidth) - 14, f"{number(bandwidth)} GB/s", "start", "note"))
+    shapes.append(text(x(left) + 28, y(left * bandwidth) + 2, f"{number(bandwidth)} GB/s", "start", "note"))
     names = list(dict.fromkeys(point["arm"] for point in points))
     for point in points:
         shapes += mark(point, x, y, names.index(point["arm"]))
@@ -37,4 +37,4 @@ def mark(point: Mapping[str, Any], x: Scale, y: Scale, place: int) -> list[str]:
     at, height = x(point["flop_per_byte"]), y(point["gflop_s"])
     dot = f'<circle class="c{place % COLOURS}" cx="{at:.1f}" cy="{height:.1f}" r="5">'
     hover = f"<title>{escape(point['arm'])}, {words}: {number(point['gflop_s'])} GFLOP/s</title></circle>"
-    return [dot + hover, *([text(at, height + 20, words)] if place == 0 else [])]
+    return [dot + hover, *([text(at + 10, height + 4, words, "start")] if place == 0 else [])]

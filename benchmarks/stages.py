@@ -25,6 +25,7 @@ PROMPTS_EACH = 2
 WARMUPS = 1
 # Seconds that one of each takes on two cores with the demo model; only for the time that is left.
 TURN_S, GROWTH_TURN_S, START_S, SEARCH_S, ONE_AT_A_TIME_S = 35.0, 60.0, 40.0, 240.0, 70.0
+KINDS = ("main", "against", "startup", "growth", "capacity")
 ASKED = ("attain", "think_time", "burstiness", "seconds", "rate")
 
 
@@ -32,6 +33,7 @@ ASKED = ("attain", "think_time", "burstiness", "seconds", "rate")
 class Stage:
     """`guess` is about how many seconds of it are missing, 0 when it is done; `run` takes those of what follows."""
 
+    kind: str
     title: str
     guess: Callable[[], float]
     run: Callable[[float], None]
@@ -107,8 +109,8 @@ class Full:
         def run(later: float) -> None:
             self.comparison(name, loads, later).run(chosen)
 
-        title = f"{name}: {' and '.join(system.name for system in systems)}"
-        return Stage(title, guess, run)
+        kind = name.partition("-")[0]
+        return Stage(kind, f"{kind}: {' and '.join(system.name for system in systems)}", guess, run)
 
     def starts(self, systems: Sequence[System]) -> Stage:
         """Starts in turns."""
@@ -119,7 +121,7 @@ class Full:
             folder.mkdir(exist_ok=True)
             starts.run(later)
 
-        return Stage("start-up", lambda: START_S * len(starts.missing()), run)
+        return Stage("startup", "start-up", lambda: START_S * len(starts.missing()), run)
 
     def capacity(self, system: System) -> Stage:
         """The search on one server. It begins at half of what a closed loop of 8 got done in the main stage."""
@@ -132,7 +134,9 @@ class Full:
                 args = argparse.Namespace(**vars(self.args) | {"model": target.model, "start_rate": self.start_rate()})
                 write_json(done, summary(Probing(args, target.server, folder).search(), args))
 
-        return Stage(f"users within the SLO: {system.name}", lambda: 0.0 if done.exists() else SEARCH_S, run)
+        return Stage(
+            "capacity", f"users within the SLO: {system.name}", lambda: 0.0 if done.exists() else SEARCH_S, run
+        )
 
     def start_rate(self) -> float:
         """The same for every system, so that they are judged at the same rates; in requests/s, with two digits."""

@@ -17,7 +17,7 @@ from benchmarks import options
 from benchmarks.console import BenchmarkError, finish, log, time_left
 from benchmarks.leftover import sweep
 from benchmarks.report import MAIN, write
-from benchmarks.stages import Full
+from benchmarks.stages import KINDS, Full
 from benchmarks.summary import summary, text
 from benchmarks.systems import NAMES, choose
 
@@ -32,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_run(parser, out=Path("full-results"))
     parser.add_argument("--rounds", type=options.positive, default=4, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=KINDS,
+        default=KINDS,
+        metavar="STAGE",
+        help=f"of {', '.join(KINDS)} (default: all)",
+    )
     parser.add_argument(
         "--rate", type=options.positive_float, default=1.0, metavar="R", help="of the open loop (default: %(default)s)"
     )
@@ -60,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     whole = Full(args, chosen)
     whole.begin()
     sweep(args.out)
-    stages = whole.stages()
+    stages = [stage for stage in whole.stages() if stage.kind in args.stages]
     # How much longer than guessed the stages so far took: the guesses are those of two cores and the demo model.
     pace = 1.0
     for number, stage in enumerate(stages):
@@ -74,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
         pace = taken / guess
         if (args.out / MAIN / "blocks").exists():
             write(args.out)
+    if not (args.out / MAIN / "blocks").exists():
+        finish({"report": None}, "no report yet: that begins with the stage main", only_json=args.json)
+        return 0
     result = write(args.out)
     finish(summary(result, args.out), text(result, args.out), only_json=args.json)
     return 0

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from benchmarks.stats import Ratio, fewest_requests, gate, paired_ratio, percentile, student_t95, wilson
+from benchmarks.stats import Ratio, fewest_requests, gate, paired_ratio, percentile, slope, student_t95, wilson
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,21 @@ NOISE = Ratio(1.0, 0.98, 1.02, 6)
 )
 def test_gate(ratio: Ratio, noise: Ratio, verdict: str) -> None:
     assert gate(ratio, noise) == verdict
+
+
+def test_a_slope_has_the_interval_of_the_textbook() -> None:
+    """By hand: residuals of 0.1, -0.1, -0.1, 0.1 around 2x + 1, and t(2) is 4.303."""
+    found = slope([1, 2, 3, 4], [3.1, 4.9, 6.9, 9.1])
+    assert (found.value, found.intercept) == pytest.approx((2.0, 1.0))
+    assert (found.high - 2.0, 2.0 - found.low) == pytest.approx([4.303 * math.sqrt(0.02 / 5)] * 2, rel=0.01)
+    assert slope([1, 2], [1.0, 2.0]).low == -math.inf
+
+
+def test_the_interval_of_a_slope_holds_the_true_one() -> None:
+    generator = random.Random(4)
+    xs = [8.0, 16.0, 32.0, 64.0, 128.0] * 2
+    held = 0
+    for _ in range(400):
+        found = slope(xs, [3 * x + 5 + generator.gauss(0, 20) for x in xs])
+        held += found.low <= 3 <= found.high
+    assert 0.92 <= held / 400 <= 0.98
