@@ -32,7 +32,7 @@ def build(prepared: Prepared, placement: Placement) -> Any:
     """The Serve application. Imports the engine; raises ConfigError for what vLLM refuses."""
     from ray.serve.llm import LLMConfig, build_openai_app
 
-    from serving.ray.replica import Replica
+    from serving.ray.replica import NoDownload, Replica
 
     config, plan = prepared.config, prepared.plan
     llm_config = LLMConfig(
@@ -48,6 +48,7 @@ def build(prepared: Prepared, placement: Placement) -> Any:
         # vLLM's counters stay in the replica's own /metrics, under the names they have everywhere.
         log_engine_metrics=False,
         server_cls=Replica,
+        callback_config={"callback_class": NoDownload},
     )
     return build_openai_app({"llm_configs": [llm_config]})
 

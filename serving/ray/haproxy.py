@@ -42,6 +42,12 @@ REASONS = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+FRONTEND = (
+    # What serves is nobody's business.
+    "http-response del-header server",
+    # The guard sets it, and Ray Serve sets it once more.
+    "http-response set-header x-request-id %[res.fhdr(x-request-id,1)] if { res.hdr_cnt(x-request-id) gt 1 }",
+)
 NOT_FOUND = Refusal(404, "not_found", "There is no such path here. The API is under /v1.")
 
 
@@ -91,6 +97,8 @@ def safer(section: str, line: str, folder: Path) -> list[str]:
     words = line.split()
     if section in ("frontend prometheus", "listen stats") and words[:1] == ["bind"]:
         return [re.sub(r"bind\s+\*?:(\d+)", r"bind 127.0.0.1:\1", line)]
+    if section == "frontend http_frontend" and words[:1] == ["bind"]:
+        return [line, *(f"    {rule}" for rule in FRONTEND)]
     if words[:2] == ["stats", "socket"]:
         return [line.replace("mode 666", "mode 600")]
     if words[:1] == ["errorfile"]:

