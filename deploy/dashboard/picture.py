@@ -135,9 +135,15 @@ def lines(panel: Panel, shown: Sequence[Series], span: Span) -> Iterator[str]:
     for start, end in ((span.start, "start"), (span.end, "end")):
         at = time.strftime("%H:%M:%S", time.gmtime(start))
         yield text(place(start, span), HEIGHT - BOTTOM + 13, at, size=10, anchor=end, colour="#666")
-    for index, one in enumerate(drawn):
+    # The last first, so that what lies upon others does not hide them.
+    for index, one in reversed(list(enumerate(drawn))):
         path = " ".join(f"{place(at, span):.1f},{height(value, most):.1f}" for at, value in one.points)
-        yield f'<polyline points="{path}" fill="none" stroke="{COLOURS[index % len(COLOURS)]}" stroke-width="1.5"/>'
+        colour = COLOURS[index % len(COLOURS)]
+        if panel.stacked:
+            first, last = (place(one.points[end][0], span) for end in (0, -1))
+            foot = f"{last:.1f},{height(0, most):.1f} {first:.1f},{height(0, most):.1f}"
+            yield f'<polygon points="{path} {foot}" fill="{colour}"/>'
+        yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
     yield from names(one.name for one in shown)
 
 
