@@ -33,8 +33,9 @@ class AccessLog:
         try:
             await self.app(scope, receive, send)
         finally:
-            if self.format is not None:
-                self.write(self.format(self.facts(Exchange.of(scope))))
+            exchange = Exchange.of(scope)
+            if self.format is not None and not exchange.quiet:
+                self.write(self.format(self.facts(exchange)))
 
     def write(self, line: str) -> None:
         """One line to standard error at once."""

@@ -60,6 +60,11 @@ class Exchange:
         """The status for logs and metrics; 499, as nginx has it, where the client left before the answer was over."""
         return 499 if self.gone and not self.complete else self.status
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody needs to hear of it: a good answer on a route where they come by the dozen."""
+        return self.route.quiet and self.status < 400
+
     @cached_property
     def usage(self) -> Usage:
         """Tokens used, as the engine counts them. To be read once the answer is over."""

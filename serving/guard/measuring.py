@@ -19,7 +19,8 @@ class Measuring:
         try:
             await self.app(scope, receive, send)
         finally:
-            self.count(exchange)
+            if not exchange.quiet:
+                self.count(exchange)
 
     def count(self, exchange: Exchange) -> None:
         """Count one finished exchange."""

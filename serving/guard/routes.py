@@ -24,7 +24,8 @@ class Route:
 
     `generates`: it takes a turn in the engine, so it is queued, timed and counted in tokens. `stream_end`: how the last
     event of its event stream begins; a stream that stops before one of these was cut off. `stream_begin`: how the
-    events begin that come before any token. `named_events`: its events have an `event:` line.
+    events begin that come before any token. `named_events`: its events have an `event:` line. `quiet`: the page asks for
+    it every few seconds, or for many at once, so its good answers are neither logged nor counted.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Route:
     stream_end: tuple[bytes, ...] = ()
     stream_begin: tuple[bytes, ...] = ()
     named_events: bool = False
+    quiet: bool = False
 
     @property
     def takes_body(self) -> bool:
@@ -53,7 +55,7 @@ RESPONSES_END = (
 MESSAGES_END = (b"event: message_stop", b"event: error")
 
 ROUTES = (
-    *(Route(path, Access.PUBLIC, READ) for path in PAGE),
+    *(Route(path, Access.PUBLIC, READ, quiet=True) for path in PAGE),
     Route("/health", Access.PUBLIC, READ),
     Route("/ready", Access.PUBLIC, READ),
     Route("/metrics", Access.METRICS, READ),
@@ -71,7 +73,7 @@ ROUTES = (
     Route("/v1/messages", Access.INFERENCE, generates=True, stream_end=MESSAGES_END, named_events=True),
     Route("/v1/messages/count_tokens", Access.INFERENCE),
     # Its part about the load is only for keys with the scope metrics.
-    Route("/status", Access.INFERENCE, READ),
+    Route("/status", Access.INFERENCE, READ, quiet=True),
     Route("/tokenize", Access.INFERENCE),
     Route("/detokenize", Access.INFERENCE),
 )

@@ -1,5 +1,6 @@
 """The page's files as the guard serves them: what is in them, how they are sent, and that --no-page takes them away."""
 
+import json
 import re
 import tomllib
 from html.parser import HTMLParser
@@ -11,7 +12,8 @@ from serving.config import load_config, to_environ
 from serving.guard.settings import GuardSettings
 from serving.keys import Key, add, digest
 from serving.page import NAMES, PATHS, TYPES, load
-from tests.guard.conftest import make_guard
+from tests.guard.conftest import Growth, make_guard
+from tests.guard.conftest import counted as counted
 from tests.guard.stub import CHAT, Call, Engine, chat
 
 pytestmark = pytest.mark.anyio
@@ -150,3 +152,20 @@ def test_no_page_reaches_the_guard() -> None:
     config = load_config({"page": False}, {}).config
     assert GuardSettings.from_environ(to_environ(config)).page is False
     assert GuardSettings.from_environ(to_environ(load_config({}, {}).config)).page is True
+
+
+async def test_good_answers_of_the_page_are_neither_logged_nor_counted(
+    capsys: pytest.CaptureFixture[str], counted: Growth
+) -> None:
+    guard = make_guard(Engine(), log_format="json")
+    name = "xuanyuan_requests_total"
+    ok = {"route": "/status", "key": "anonymous", "code": "200"}
+    refused = {"route": "/page/app.js", "key": "-", "code": "405"}
+    counted(name, **ok)
+    counted(name, **refused)
+    for path in ("/", "/page/app.js", "/status"):
+        await Call(guard, "GET", path).start().done()
+    assert capsys.readouterr().err == ""
+    await Call(guard, "POST", "/page/app.js").start().done()
+    assert json.loads(capsys.readouterr().err)["status"] == 405
+    assert (counted(name, **ok), counted(name, **refused)) == (0, 1)
