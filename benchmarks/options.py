@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks import llama_cpp
 from benchmarks.client import Call, Server
 from benchmarks.console import BenchmarkError
 from benchmarks.metrics import Slo
@@ -41,7 +42,17 @@ def add_run(parser: argparse.ArgumentParser, *, out: Path = Path("benchmark-resu
         metavar="FILE",
         help=f"for --url: holds the key; else ${', then $'.join(KEY_VARIABLES)}",
     )
+    add_llama_server(parser)
     parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="(default: %(default)s)")
+
+
+def add_llama_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--llama-server",
+        type=llama_cpp.binary,
+        metavar="PATH",
+        help="llama.cpp's server, for the system llama.cpp (default: the one on PATH)",
+    )
 
 
 def system_name(text: str) -> str:

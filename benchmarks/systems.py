@@ -1,7 +1,6 @@
 """The systems that can be compared by name, and how each is started on the same checkpoint."""
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -14,8 +13,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from benchmarks import llama_cpp
 from benchmarks.client import Server
 from benchmarks.console import BenchmarkError
+from benchmarks.needs import lacking
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
@@ -28,8 +29,9 @@ NAMES = {
     "plain": "the plain vLLM server with its own defaults",
     "hf": "Hugging Face generate, one request at a time, as the family's model card does",
     "hf-batch": "Hugging Face generate, on whatever waits, up to 32 at a time",
+    "ray": "Ray Serve LLM with its own defaults",
+    "llama.cpp": "llama.cpp's server with its own defaults, on a GGUF file of the same weights",
 }
-NEEDS = {"launcher": "vllm", "plain": "vllm", "hf": "transformers", "hf-batch": "transformers"}
 
 
 @dataclass(frozen=True)
@@ -103,31 +105,52 @@ def foreign_plugins() -> str:
     return ",".join(sorted(name for name in found if not name.startswith("xuanyuan_")))
 
 
-def command_of(name: str, found: Recipe, model: str | None, port: int) -> tuple[str, ...]:
-    """The command line of a system that has a name.
+def command_of(
+    name: str, found: Recipe, model: str | None, port: int, llama_server: Path | None = None
+) -> tuple[str, ...]:
+    """The command line of a system that has a name. Raises BenchmarkError where the checkpoint is not for it.
 
-    On a CPU the plain server's own default is to reserve 92 % of the machine's memory, and it refuses to start where
-    that much is not free. It gets as much KV cache as the launcher has instead, so that both can be resident.
+    On a CPU vLLM's own default is to reserve 92 % of the machine's memory, and it refuses to start where that much is
+    not free. The plain server and Ray get as much KV cache as the launcher has instead, so that all can be resident.
     """
     where = ("--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED_NAME)
     if name == "launcher":
         return (str(BIN / "xuanyuan"), "serve", *((model,) if model else ()), *where)
+    if name == "llama.cpp":
+        gguf = llama_cpp.gguf_of(Path(found.model))
+        return llama_cpp.command(llama_cpp.find_binary(llama_server), gguf, SERVED_NAME, port)
     python = (sys.executable, "-W", "ignore", "-m")
     if name == "plain":
         return (*python, "vllm.entrypoints.openai.api_server", "--model", found.model, *where, *found.kv_cache)
-    batch = "32" if name == "hf-batch" else "1"
-    return (*python, "benchmarks.hf_server", "--model", found.model, "--port", str(port), "--batch", batch)
+    here = ("--model", found.model, "--port", str(port))
+    if name == "ray":
+        return (*python, "benchmarks.ray_server", *here, *(("--cpu",) if found.on_cpu else ()), *found.kv_cache)
+    return (*python, "benchmarks.hf_server", *here, "--batch", "32" if name == "hf-batch" else "1")
 
 
-def named(name: str, found: Recipe, model: str | None) -> System:
+def named(name: str, found: Recipe, model: str | None, llama_server: Path | None = None) -> System:
     """One of NAMES. Without what it needs it is absent, not an error: the report lists it."""
-    if importlib.util.find_spec(NEEDS[name]) is None:
-        return System(name, Server(""), absent=f"{NEEDS[name]} is not installed")
+    if reason := lacking(name, llama_server):
+        return System(name, Server(""), absent=reason)
     port = free_port()
     env = {**QUIET, "PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
-    if name == "plain":
+    if name in ("plain", "ray"):
         env["VLLM_PLUGINS"] = foreign_plugins()
-    return System(name, Server(f"http://127.0.0.1:{port}"), command_of(name, found, model, port), env)
+    try:
+        command = command_of(name, found, model, port, llama_server)
+    except BenchmarkError as error:
+        return System(name, Server(""), absent=str(error))
+    return System(name, Server(f"http://127.0.0.1:{port}"), command, env)
+
+
+def left_out(names: Sequence[str], llama_server: Path | None = None) -> list[System]:
+    """The rest of NAMES, for a command that measures only these: why each is missing, or how it is measured."""
+    reason = "not part of this benchmark; python -m benchmarks compare {} {} measures it"
+    return [
+        System(name, Server(""), absent=lacking(name, llama_server) or reason.format(names[0], name))
+        for name in NAMES
+        if name not in names
+    ]
 
 
 def parse_url(text: str) -> tuple[str, str]:
@@ -168,10 +191,12 @@ class Chosen:
         return self.recipe is None or self.recipe.on_cpu
 
 
-def choose(names: Sequence[str], servers: Mapping[str, Server], model: str | None) -> Chosen:
+def choose(
+    names: Sequence[str], servers: Mapping[str, Server], model: str | None, llama_server: Path | None = None
+) -> Chosen:
     """Systems by name, then those that run already. Raises BenchmarkError for none, and when the first is absent."""
     found = recipe(model) if names else None
-    systems = [named(name, found, model) for name in names] if found else []
+    systems = [named(name, found, model, llama_server) for name in names] if found else []
     systems += [System(name, server) for name, server in servers.items()]
     if not systems:
         raise BenchmarkError(f"name a system ({', '.join(NAMES)}) or give --url NAME=URL")

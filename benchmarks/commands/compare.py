@@ -2,6 +2,7 @@
 
     python -m benchmarks compare launcher plain
     python -m benchmarks compare launcher hf --concurrency 32 --waves 1
+    python -m benchmarks compare launcher ray llama.cpp --llama-server /opt/llama.cpp/llama-server
     python -m benchmarks compare launcher --url theirs=http://127.0.0.1:8001
 
 The first system is compared with each other one, and with itself (the A/A arm): that is the noise. A turn takes a
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing in --out, then sum up all that is there."""
-    chosen = choose(args.systems, options.servers(args), args.model)
+    chosen = choose(args.systems, options.servers(args), args.model, args.llama_server)
     comparison = Comparison(
         args=args,
         points=points(args.concurrency, args.rate, args.waves, args.seconds),

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.attain < 1:
         raise BenchmarkError(f"--attain {args.attain}: expected a share between 0 and 1, such as 0.95")
     names = args.systems or ([] if args.url else list(NAMES))
-    chosen = choose(names, options.servers(args), args.model)
+    chosen = choose(names, options.servers(args), args.model, args.llama_server)
     whole = Full(args, chosen)
     whole.begin()
     sweep(args.out)

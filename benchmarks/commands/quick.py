@@ -6,10 +6,12 @@
 
 It measures the machine's ceilings, then closed loops of 1, 4, 8 and 32 requests and an open one in interleaved blocks,
 with the launcher against itself as the noise. It prints a table and writes report.html and report.json into --out.
+The other baselines are listed with what they lack here, or with the command that measures them.
 """
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import options
@@ -19,8 +21,9 @@ from benchmarks.report import write
 from benchmarks.schedule import points
 from benchmarks.store import Store
 from benchmarks.summary import summary, text
-from benchmarks.systems import choose
+from benchmarks.systems import choose, left_out
 
+SYSTEMS = ("launcher", "plain")
 MINUTES = 10
 # What is left for ending the servers and writing the report.
 RESERVE_S = 25
@@ -38,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure until all rounds are done or the time is over, and sum up."""
     started = time.monotonic()
     log(f"this takes at most {MINUTES} minutes")
-    chosen = choose([] if args.url else ["launcher", "plain"], options.servers(args), args.model)
+    chosen = choose([] if args.url else SYSTEMS, options.servers(args), args.model)
+    if not args.url:
+        chosen = replace(chosen, systems=(*chosen.systems, *left_out(SYSTEMS, args.llama_server)))
     comparison = Comparison(
         args=args,
         points=points(CONCURRENCY, [RATE], WAVES, RATE_SECONDS),

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(NAMES)} (default: launcher plain)",
     )
     parser.add_argument("--model", metavar="MODEL", help="catalog name, local folder or hub id; default: the demo")
+    options.add_llama_server(parser)
     parser.add_argument("--rounds", type=options.positive, default=4, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--num-warmups", type=int, default=1, metavar="N", help="uncounted (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start each in turn, and print seconds, memory and ratios."""
-    chosen = choose(args.systems, {}, args.model)
+    chosen = choose(args.systems, {}, args.model, args.llama_server)
     with tempfile.TemporaryDirectory() as folder:
         starts = Starts(chosen.present, args.rounds, args.num_warmups, args.seed, Path(folder))
         starts.run()

@@ -74,7 +74,8 @@ def test_the_report_needs_nothing_but_itself(two: str, tmp_path: Path) -> None:
     assert main(["report", str(tmp_path)]) == 0
     html = (tmp_path / "report.html").read_text()
     assert "fast: 44 users within the SLO (the most that was tried)" in html
-    assert html.count("<svg") == 7 and "Not measured: no GPU" in html and "compare --url fast=" in html
+    # SLO, ratios, pace, where the time goes, two distributions at each of two loads, each system over time.
+    assert html.count("<svg") == 10 and "Not measured: no GPU" in html and "compare --url fast=" in html
     outside = re.findall(r"""(?:src|href)=|url\(|@import|<script|<link""", html)
     assert outside == []
     result = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
@@ -131,7 +132,8 @@ def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path) -> No
 
 def test_what_a_baseline_needs_and_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert named("hf", RECIPE, None).absent == "transformers is not installed"
+    expected = "transformers and torch are not installed; make install brings it"
+    assert named("hf", RECIPE, None).absent == expected
 
 
 RECIPE = Recipe("/m", ("--model", "/m", "--dtype", "bfloat16", KV_FLAG, "100"), {"VLLM_CPU_OMP_THREADS_BIND": "0,1"})
@@ -155,7 +157,7 @@ def test_the_launcher_is_started_as_a_user_does() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        ("compare", 3, "name a system (launcher, plain, hf, hf-batch) or give --url NAME=URL"),
+        ("compare", 3, "name a system (launcher, plain, hf, hf-batch, ray, llama.cpp) or give --url NAME=URL"),
         ("compare vllm", 2, "no system 'vllm'; there are launcher"),
         ("compare --url http://x", 2, "expected NAME=URL"),
         ("report /nowhere", 3, "/nowhere holds no blocks"),
