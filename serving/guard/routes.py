@@ -24,8 +24,8 @@ class Route:
 
     `generates`: it takes a turn in the engine, so it is queued, timed and counted in tokens. `stream_end`: how the last
     event of its event stream begins; a stream that stops before one of these was cut off. `stream_begin`: how the
-    events begin that come before any token. `named_events`: its events have an `event:` line. `quiet`: the page asks for
-    it every few seconds, or for many at once, so its good answers are neither logged nor counted.
+    events begin that come before any token. `named_events`: its events have an `event:` line. `quiet`: the page asks
+    for it every few seconds, or for many at once, so its good answers are neither logged nor counted.
     """
 
     path: str
