@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.console import BenchmarkError
 from benchmarks.schedule import Point, Visit, in_order, points, schedule
-from benchmarks.store import Store
+from benchmarks.store import Store, differences, write_json
 
 
 def test_every_second_round_mirrors_the_one_before() -> None:
@@ -37,7 +37,7 @@ def test_a_run_goes_on_only_with_the_same_settings(tmp_path: Path) -> None:
     store.note(model="m")
     store.begin({"seed": "0"})
     assert store.run() == {"asked": {"seed": "0"}, "model": "m"}
-    with pytest.raises(BenchmarkError, match=r"other settings \(seed\): name another folder with --out"):
+    with pytest.raises(BenchmarkError, match=r"other settings \(seed: 0 before, now 1\): name another folder with --out"):
         store.begin({"seed": "1"})
 
 
@@ -45,7 +45,14 @@ def test_blocks_come_back_in_the_order_of_rounds(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.begin({})
     for number in (10, 2):
-        store.write(store.path(Visit(number, "a again"), Point(8, None, 16)), {"round": number})
+        write_json(store.path(Visit(number, "a again"), Point(8, None, 16)), {"round": number})
     assert [block["round"] for block in store.load()] == [2, 10]
     assert sorted(path.name for path in store.blocks.iterdir()) == ["002-a-again-c8.json", "010-a-again-c8.json"]
     assert json.loads((tmp_path / "run.json").read_text()) == {"asked": {}}
+
+
+def test_what_differs_is_told_by_the_words_that_do() -> None:
+    before = {"engine": "--dtype=bfloat16 --seed=1", "seed": "0", "rate": "1"}
+    now = {"engine": "--dtype=float32 --seed=1", "seed": "0", "think_time": "5"}
+    told = "engine: --dtype=bfloat16 before, now --dtype=float32; rate: 1 before, now nothing; "
+    assert differences(before, now) == told + "think_time: nothing before, now 5"
