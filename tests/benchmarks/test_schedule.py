@@ -37,7 +37,7 @@ def test_a_run_goes_on_only_with_the_same_settings(tmp_path: Path) -> None:
     store.note(model="m")
     store.begin({"seed": "0"})
     assert store.run() == {"asked": {"seed": "0"}, "model": "m"}
-    with pytest.raises(BenchmarkError, match=r"other settings \(seed: 0 before, now 1\): name another folder with --out"):
+    with pytest.raises(BenchmarkError, match=r"settings \(seed: 0 before, now 1\): name another folder with --out"):
         store.begin({"seed": "1"})
 
 
