@@ -23,10 +23,11 @@ from serving.ray.session import free_ports, parse_address
 def serve_on_ray(config: ServingConfig, passed: tuple[str, ...], environ: Mapping[str, str]) -> NoReturn:
     """Check, then become the server. Raises ServingError for whatever can be refused before."""
     check(config, passed)
-    listening = take_port(config.host, config.port)
-    config = dataclasses.replace(config, port=listening.getsockname()[1])
-    # The proxy, another process, is to listen there.
-    listening.close()
+    if not config.ray_address:
+        listening = take_port(config.host, config.port)
+        config = dataclasses.replace(config, port=listening.getsockname()[1])
+        # The proxy, another process, is to listen there. On a cluster it may be there already.
+        listening.close()
     log_file = engine_log(config)
     remove_old_logs(log_file)
     # The paths of the sockets in it may have 97 letters, so it must not lie deep.

@@ -138,7 +138,9 @@ def place(config: ServingConfig, passed: tuple[str, ...]) -> tuple[Prepared, Pla
     planned = partial(on_machines, machines)
     prepared = prepare(config, passed, cluster_hardware(config, found), planned)
     placement = placement_of(prepared.plan, first_replicas(config), replica_cpus(config, prepared.plan, found))
-    wait_for_room(placement, wait=config.wait_for_resources)
+    if application_status()[0] == "NOT_STARTED":
+        # An application that is there already is updated replica by replica, in the room that it has.
+        wait_for_room(placement, wait=config.wait_for_resources)
     return prepared, placement
 
 

@@ -5,13 +5,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
 
 from tests.guard import test_bodies, test_routing
 from tests.guard.stub import CHAT
-from tests.ray.ray_process import RayProcess
+from tests.ray.ray_process import REPLICA, RayProcess
 from tests.test_server import (  # noqa: F401
     client,
     model,
@@ -70,14 +71,19 @@ def sample(server: RayProcess) -> str:
     return next(line for line in text.splitlines() if line.startswith("process_start_time_seconds"))
 
 
-def test_nothing_but_loopback_is_listened_on(demo_server: RayProcess) -> None:
-    open_ports = {
-        (child.name(), connection.laddr.ip)
+def test_only_loopback_is_listened_on_but_for_ports_that_want_ray_s_token(demo_server: RayProcess) -> None:
+    """Ray Serve's replicas listen on all addresses for each other; without this run's token nobody is answered."""
+    elsewhere = [
+        (child, connection.laddr.port)
         for child in [psutil.Process(demo_server.process.pid), *demo_server.children()]
         for connection in child.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr.ip.removeprefix("::ffff:") != "127.0.0.1"
-    }
-    assert open_ports == set()
+    ]
+    assert {child.pid for child, _ in elsewhere} <= {child.pid for child in demo_server.titled(REPLICA)}
+    for _, port in elsewhere:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -108,3 +114,15 @@ def test_another_method_is_refused(demo_server: RayProcess, method: str, path: s
 )
 def test_what_is_no_good_json_is_refused(demo_server: RayProcess, body: bytes, code: str) -> None:
     assert ask(demo_server, "POST", CHAT, body) == (413 if code == "body_too_large" else 400, code)
+
+
+def test_an_answer_has_one_request_id_and_does_not_say_what_serves(demo_server: RayProcess) -> None:
+    headers = httpx.get(f"{demo_server.url}/v1/models", headers={"x-request-id": "abc-1"}, timeout=10).headers
+    assert headers.get_list("x-request-id") == ["abc-1"]
+    assert "server" not in headers
+
+
+def test_requests_have_their_line_on_the_console(demo_server: RayProcess) -> None:
+    httpx.get(f"{demo_server.url}/v1/models", headers={"x-request-id": "line-1"}, timeout=10)
+    demo_server.wait_for("GET /v1/models 200 id=line-1", timeout=10)
+    assert "Traceback" not in demo_server.screen()
