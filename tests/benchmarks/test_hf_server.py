@@ -10,7 +10,7 @@ from benchmarks.block import run_block
 from benchmarks.client import Server
 from benchmarks.metrics import Slo
 from benchmarks.processes import running
-from benchmarks.systems import System, free_port
+from benchmarks.systems import Recipe, System, command_of, free_port
 from benchmarks.workload import Question
 from tests.benchmarks.conftest import TOLERANT
 
@@ -64,3 +64,10 @@ def test_texts_and_shorter_answers(server: Server) -> None:
     calls = [Question("What is a bond?", length).call("benchmark", ignore_eos=True) for length in (1, 5, 3)]
     block = run_block(server, calls, concurrency=3, slo=Slo(), limits=TOLERANT)
     assert block.void == [] and [item.output_tokens for item in block.outcomes] == [1, 5, 3]
+
+
+def test_both_ways_are_systems() -> None:
+    found = Recipe("/m", ("--model", "/m"), {})
+    for name, batch in {"hf": 1, "hf-batch": 32}.items():
+        words = " ".join(command_of(name, found, None, 9))
+        assert words.endswith(f"-m benchmarks.hf_server --model /m --port 9 --batch {batch}")
