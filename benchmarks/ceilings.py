@@ -53,7 +53,7 @@ def main() -> None:
     dtype = getattr(torch, name)
     numbers = torch.ones(READ_BYTES // 4, device=device)
     with torch.inference_mode():
-        result = {
+        result: dict[str, object] = {
             "dtype": name,
             "device": device,
             "threads": torch.get_num_threads(),
@@ -61,6 +61,9 @@ def main() -> None:
             "gemm_gflop_s": gemm(SQUARE, SQUARE, SQUARE, dtype, device),
             "gemm_model_gflop_s": gemm(ROWS, hidden, intermediate, dtype, device),
         }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        result |= {"device_name": properties.name, "device_memory": properties.total_memory}
     print(json.dumps(result))
 
 

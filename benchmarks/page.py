@@ -170,6 +170,12 @@ def ceilings(result: Result) -> str:
     ]
     if not rows:
         return section("How far from the limit", paragraph(words))
+    sheet = result["gpu"]["datasheet_gb_s"]
+    if sheet:
+        head.append("MBU of the datasheet, %")
+        part = found["bandwidth_gb_s"] / sheet
+        rows = [[*row, 100 * part * item["mbu"]] for row, item in zip(rows, result["roofline"], strict=True)]
+        words += f" The datasheet has {sheet:,.0f} GB/s."
     note = (
         "A decode step makes one token for each request; a prefill reads one prompt. MBU: share of the measured read "
         "bandwidth; MFU: share of the measured GEMM rate."
@@ -212,7 +218,7 @@ def provenance(result: Result) -> str:
 def gpu(result: Result) -> str:
     """What a GPU would show, and how to have it shown."""
     if result["gpu"]["measured"]:
-        return section("On a GPU", paragraph("This report was measured on one."))
+        return section("On a GPU", paragraph(f"This report was measured on one: {result['ceilings']['device_name']}."))
     command = f"<pre>{escape(result['gpu']['command'])}</pre>"
     return section(
         "On a GPU",

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.breakdown import breakdown, floor, means, said
 from benchmarks.console import BenchmarkError
+from benchmarks.datasheet import datasheet_gb_s
 from benchmarks.growth import growth
 from benchmarks.page import page
 from benchmarks.ratios import compare
@@ -39,7 +40,11 @@ def build(folder: Path) -> dict[str, Any]:
         "growth": growth(Store(folder / GROWTH).load()),
         "startup": summary_of(folder / STARTUP),
         "capacity": capacities(folder),
-        "gpu": {"measured": result.get("ceilings", {}).get("device") == "cuda", "command": GPU},
+        "gpu": {
+            "measured": result.get("ceilings", {}).get("device") == "cuda",
+            "datasheet_gb_s": datasheet_gb_s(result.get("ceilings", {})),
+            "command": GPU,
+        },
     }
 
 

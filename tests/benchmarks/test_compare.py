@@ -80,7 +80,7 @@ def test_the_report_needs_nothing_but_itself(two: str, tmp_path: Path) -> None:
     assert outside == []
     result = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert {item["verdict"] for item in result["ratios"]} == {"unknown"}
-    assert result["gpu"] == {"measured": False, "command": result["gpu"]["command"]}
+    assert result["gpu"] == {"measured": False, "datasheet_gb_s": None, "command": result["gpu"]["command"]}
     assert "ttfts" not in result["blocks"][0] and len(result["blocks"]) == 6
 
 

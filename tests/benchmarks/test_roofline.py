@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.console import BenchmarkError
+from benchmarks.datasheet import datasheet_gb_s
 from benchmarks.roofline import Model, read_model, utilization
 
 SMOLLM = {
@@ -63,6 +64,21 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BenchmarkError, match="num_hidden_layers"):
         read_model(tmp_path, "float16")
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "expected"),
+    [
+        ("NVIDIA A800-SXM4-80GB", 79.3, 2039),
+        ("NVIDIA A100-SXM4-40GB", 39.4, 1555),
+        ("NVIDIA H100 NVL", 93.1, None),  # another card than the one of 80 GB
+        ("NVIDIA GeForce RTX 4090", 23.5, 1008),
+        ("NVIDIA B200", 178.0, None),
+    ],
+)
+def test_a_datasheet_is_found_by_name_and_memory(name: str, gib: float, expected: float | None) -> None:
+    assert datasheet_gb_s({"device_name": name, "device_memory": gib * 1024**3}) == expected
+    assert datasheet_gb_s({}) is None
 
 
 def test_ceilings_are_measured() -> None:
