@@ -6,8 +6,9 @@
 Before and after each load the capacity is measured: closed loops of --concurrency requests and of twice as many, of
 which the one that is better on the whole counts. Between, requests arrive at a multiple of that, as a Poisson process,
 whether or not any is answered. Goodput is what was answered within the SLO from --warm seconds after the load began
-until it ends. A load is void where the capacity before and after differ by more than 10 %: then the machine was not the
-server's alone. The client's processor time is shown, as a share of a core: where both share cores, the server lacks it.
+until it ends. A load is void where the capacity before and after differ by more than 10 %, or where other programs took
+more than a fifth of a core (seen where the server is on this machine): then the machine was not the server's alone. The
+client's processor time is shown, as a share of a core: where both share cores, the server lacks it.
 
 With --append, loads are kept in a file and those of earlier runs count too: the interval is over all of them that are
 not void. Prints tables; the last line is one JSON object.
@@ -15,12 +16,16 @@ not void. Prints tables; the last line is one JSON object.
 
 import json
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
 
 from benchmarks import options
 from benchmarks.__main__ import main
@@ -30,26 +35,36 @@ from benchmarks.client import Call, Server
 from benchmarks.console import finish, log, table
 from benchmarks.goodput import closed_loop, goodput
 from benchmarks.metrics import Outcome
+from benchmarks.monitor import Limits
+from benchmarks.processes import Running
 from benchmarks.stats import Ratio, paired_ratio, percentile
+from benchmarks.systems import System
 
 TARGET = 0.95
 MOST_DRIFT = 0.10
 # How often the engine is filled in the counted part of a closed loop.
 WAVES = 4
-Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Rates in requests/s: of a closed loop of so many requests, and of twice as many. `others` as in Load."""
+
+    rates: tuple[float, float]
+    others: float
 
 
 @dataclass(frozen=True)
 class Load:
     """One multiple of the capacity, which was measured `before` and `after`. Rates in requests/s, times in seconds.
 
-    The capacity is two rates: of a closed loop of so many requests, and of twice as many. `ttft`: median, 99th
-    percentile and longest time to the first token of what was answered. `refusal`: median time to a refusal.
+    `ttft`: median, 99th percentile and longest time to the first token of what was answered. `refusal`: median time to
+    a refusal. `others`: share of a core that neither client nor server took; 0 where the server is elsewhere.
     """
 
     multiple: float
-    before: Pair
-    after: Pair
+    before: Capacity
+    after: Capacity
     offered: float
     goodput: float
     refused: int
@@ -58,28 +73,50 @@ class Load:
     ttft: tuple[float, float, float]
     refusal: float
     client_cpu: float
+    others: float
 
     @property
-    def capacity(self) -> Pair:
+    def capacity(self) -> tuple[float, float]:
         """Of this machine at that time, by each of the loops."""
-        return (self.before[0] + self.after[0]) / 2, (self.before[1] + self.after[1]) / 2
+        narrow, wide = ((before + after) / 2 for before, after in zip(self.before.rates, self.after.rates, strict=True))
+        return narrow, wide
+
+    @property
+    def most_others(self) -> float:
+        """What other programs took, at worst."""
+        return max(self.before.others, self.others, self.after.others)
 
     @property
     def void(self) -> bool:
         """Whether the machine's speed changed too much to tell."""
-        return abs(sum(self.after) / sum(self.before) - 1) > MOST_DRIFT
+        drift = abs(sum(self.after.rates) / sum(self.before.rates) - 1)
+        return drift > MOST_DRIFT or self.most_others > Limits.others
 
     @classmethod
     def from_json(cls, line: str) -> "Load":
         """What `asdict` and JSON made of one."""
         fields: dict[str, Any] = json.loads(line)
-        fields |= {name: tuple(fields[name]) for name in ("before", "after", "ttft")}
-        return cls(**fields)
+        for name in ("before", "after"):
+            fields[name] = Capacity(tuple(fields[name]["rates"]), fields[name]["others"])
+        return cls(**{**fields, "ttft": tuple(fields["ttft"])})
 
 
 def refused(item: Outcome) -> bool:
     """Whether the server said at once that it is too busy."""
     return item.error.startswith("HTTP 503") and "overloaded" in item.error
+
+
+def listening(url: str) -> psutil.Process | None:
+    """The process that serves an address of this machine: the oldest that listens there, as its children may too."""
+    address = urlsplit(url)
+    if address.hostname not in ("127.0.0.1", "localhost"):
+        return None
+    found = {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == address.port and connection.pid
+    }
+    return min(map(psutil.Process, found), key=lambda process: process.create_time(), default=None)
 
 
 class Overload:
@@ -89,45 +126,49 @@ class Overload:
         self.args = args
         self.server = server
         self.seed = args.seed
+        process = listening(server.url)
+        self.target = Running(System("server", server), server, "", process) if process else None
 
     def calls(self, count: int) -> list[Call]:
         self.seed += 1
         return options.calls(Namespace(**vars(self.args) | {"seed": self.seed}), self.server, count)
 
-    def block(self, count: int, *, times: Sequence[float] | None = None, concurrency: int = 1) -> Block:
-        return run_block(
-            self.server,
-            self.calls(count),
-            times=times,
-            concurrency=concurrency,
-            slo=self.args.slo,
-            limits=options.limits(self.args),
-        )
+    def block(self, count: int, *, times: Sequence[float] | None = None, concurrency: int = 1) -> tuple[Block, float]:
+        """A block, and the share of a core that other programs took meanwhile."""
+        calls, before, started = self.calls(count), self.others(), time.monotonic()
+        limits = options.limits(self.args)
+        block = run_block(self.server, calls, times=times, concurrency=concurrency, slo=self.args.slo, limits=limits)
+        return block, (self.others() - before) / (time.monotonic() - started)
 
-    def capacity(self) -> Pair:
+    def others(self) -> float:
+        """Seconds of processor time that other programs have taken so far."""
+        return self.target.cpu_of_others() if self.target else 0.0
+
+    def capacity(self) -> Capacity:
         """What the server makes of as many requests as it can have, and of twice as many."""
-        return self.loop(self.args.concurrency), self.loop(2 * self.args.concurrency)
+        (narrow, one), (wide, other) = self.loop(self.args.concurrency), self.loop(2 * self.args.concurrency)
+        return Capacity((narrow, wide), max(one, other))
 
-    def loop(self, places: int) -> float:
-        """The rate of a closed loop."""
+    def loop(self, places: int) -> tuple[float, float]:
+        """The rate of a closed loop, and what other programs took."""
         # What all places do first and last is not counted: then not all of them are taken.
-        block = self.block(WAVES * self.args.concurrency + 2 * places, concurrency=places)
-        rate = closed_loop(block.outcomes, places)
-        log(f"  closed loop of {places}: {rate:.2f} requests/s; client {block.health.client_cpu:.1%}")
-        return rate
+        block, others = self.block(WAVES * self.args.concurrency + 2 * places, concurrency=places)
+        rate, client = closed_loop(block.outcomes, places), block.health.client_cpu
+        log(f"  closed loop of {places}: {rate:.2f} requests/s; client {client:.1%}, others {others:.1%} of a core")
+        return rate, others
 
-    def load(self, multiple: float, before: Pair) -> Load:
+    def load(self, multiple: float, before: Capacity) -> Load:
         """Offer so many times the capacity."""
-        rate = multiple * max(before)
+        rate = multiple * max(before.rates)
         count = round(rate * self.args.seconds)
-        log(f"{multiple:g} x {max(before):.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
+        log(f"{multiple:g} x {rate / multiple:.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
         times = arrivals(count, rate, seed=self.seed)
-        block = self.block(count, times=times)
+        block, others = self.block(count, times=times)
         made = goodput(block.outcomes, self.args.slo, self.args.warm, times[-1])
         kinds = Counter(self.kind(item) for item in block.outcomes)
         waits = [item.slo_ttft for item in block.outcomes if item.ok]
         refusals = [item.slo_e2el for item in block.outcomes if refused(item)]
-        log(f"  {made:.2f} requests/s; client {block.health.client_cpu:.1%}; {dict(kinds)}")
+        log(f"  {made:.2f} requests/s; client {block.health.client_cpu:.1%}, others {others:.1%}; {dict(kinds)}")
         return Load(
             multiple,
             before,
@@ -140,6 +181,7 @@ class Overload:
             (percentile(waits, 50), percentile(waits, 99), percentile(waits, 100)),
             percentile(refusals, 50),
             block.health.client_cpu,
+            others,
         )
 
     def kind(self, item: Outcome) -> str:
@@ -167,14 +209,16 @@ def ratios(loads: Sequence[Load]) -> dict[float, Ratio]:
 
 def text(loads: Sequence[Load]) -> str:
     """The loads one by one for people."""
-    heads = "load,capacity/s,offered/s,goodput/s,of capacity,refused,late,failed,TTFT p50,p99,max,refusal ms,client,"
+    heads = (
+        "load,capacity/s,offered/s,goodput/s,of capacity,refused,late,failed,TTFT p50,p99,max,refusal ms,client,others,"
+    )
     rows: list[list[object]] = [[*heads.split(",")]]
     loop = better(loads)
     for load in sorted(loads, key=lambda load: load.multiple):
         rows.append(
             [
                 f"{load.multiple:g}x",
-                f"{load.before[loop]:.2f}; {load.after[loop]:.2f}",
+                f"{load.before.rates[loop]:.2f}; {load.after.rates[loop]:.2f}",
                 f"{load.offered:.1f}",
                 f"{load.goodput:.2f}",
                 f"{load.goodput / load.capacity[loop]:.1%}",
@@ -184,6 +228,7 @@ def text(loads: Sequence[Load]) -> str:
                 *(f"{seconds:.2f}" for seconds in load.ttft),
                 f"{1000 * load.refusal:.0f}",
                 f"{load.client_cpu:.1%}",
+                f"{load.most_others:.1%}",
                 "void" * load.void,
             ]
         )

@@ -1,6 +1,8 @@
 """The arithmetic of the guard's benchmarks: overload, soak, and the server without the guard."""
 
 import json
+import os
+import socket
 from dataclasses import asdict
 from xml.etree import ElementTree
 
@@ -8,7 +10,7 @@ import pytest
 
 from benchmarks.goodput import closed_loop, goodput
 from benchmarks.metrics import Outcome, Slo
-from benchmarks.overload import Load, ratios, refused
+from benchmarks.overload import Capacity, Load, listening, ratios, refused
 from benchmarks.soak import Sample, chart, growth
 from benchmarks.unguarded import without_guard
 
@@ -34,10 +36,10 @@ def answered(start: float, e2el: float, ttft: float = 1.0, error: str = "", send
     )
 
 
-def load(multiple: float, before: float, after: float, made: float) -> Load:
+def load(multiple: float, before: float, after: float, made: float, others: float = 0.0) -> Load:
     """On a machine on which the narrower loop does a little more."""
-    sides = (before, before - 0.1), (after, after - 0.1)
-    return Load(multiple, *sides, 2 * before, made, 10, 0, 0, (1.0, 2.0, 3.0), 0.002, 0.1)
+    sides = Capacity((before, before - 0.1), 0.0), Capacity((after, after - 0.1), others)
+    return Load(multiple, *sides, 2 * before, made, 10, 0, 0, (1.0, 2.0, 3.0), 0.002, 0.1, 0.1)
 
 
 def test_goodput_is_what_came_in_time_while_the_load_was_on() -> None:
@@ -68,7 +70,8 @@ def test_the_capacity_of_a_loop_whose_answers_end_in_waves(places: int) -> None:
 
 def test_a_load_on_a_machine_that_changed_is_shown_but_does_not_count() -> None:
     loads = [load(2, 10, 10, 9.6), load(2, 10, 10.5, 10), load(2, 10, 8, 5), load(4, 10, 10, 10)]
-    assert [item.void for item in loads] == [False, False, True, False]
+    loads.append(load(2, 10, 10, 5, others=0.3))
+    assert [item.void for item in loads] == [False, False, True, False, True]
     found = ratios(loads)
     assert found[2].pairs == 2
     assert found[2].value == pytest.approx((9.6 / 10 * 10 / 10.25) ** 0.5)
@@ -80,6 +83,16 @@ def test_a_refusal_is_no_failure() -> None:
     assert refused(answered(0, 0, error='HTTP 503: {"error": {"code": "overloaded"}}'))
     assert not refused(answered(0, 0, error='HTTP 503: {"error": {"code": "draining"}}'))
     assert not refused(answered(0, 0, error="ClientOSError: overloaded"))
+
+
+def test_the_process_behind_an_address_of_this_machine_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        process = listening(url)
+        assert process is not None
+        assert process.pid == os.getpid()
+    assert listening(url) is None
+    assert listening("http://192.0.2.1:80") is None
 
 
 def test_growth_compares_the_last_quarter_with_the_second() -> None:
