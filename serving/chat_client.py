@@ -70,7 +70,7 @@ class Server:
             headers["Authorization"] = f"Bearer {self.api_key}"
         data = None if body is None else json.dumps(body).encode()
         try:
-            response: HTTPResponse = self._opener.open(Request(self.url + path, data, headers), timeout=timeout)
+            response: HTTPResponse = self.opener.open(Request(self.url + path, data, headers), timeout=timeout)
         except HTTPError as error:
             with error:
                 raise ServingError(refusal(error)) from None
@@ -82,7 +82,8 @@ class Server:
         return response
 
     @cached_property
-    def _opener(self) -> OpenerDirector:
+    def opener(self) -> OpenerDirector:
+        """What opens requests to this server."""
         # A proxy from the environment cannot reach this machine's own loopback.
         proxies: dict[str, str] | None = {} if urlsplit(self.url).hostname in LOOPBACK else None
         return build_opener(ProxyHandler(proxies), KeepToServer())

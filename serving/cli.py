@@ -14,6 +14,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "serve": "start the server",
     "chat": "talk to a running server in the terminal",
+    "batch": "answer a file of requests with a running server",
     "plan": "what fits on which hardware, as flags and Helm values",
     "models": "the checkpoints known by name",
     "fetch": "download a checkpoint and check it, without starting anything",

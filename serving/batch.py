@@ -1,0 +1,139 @@
+"""An offline batch against a running server: many requests at a time, each answer written down as it comes.
+
+vLLM has a batch runner of its own. It keeps all answers in memory until the last and writes them then, so that all are lost
+when it is interrupted, and it knows no /v1/completions. So the requests go through the server, under its limits.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import OpenerDirector, Request
+
+from serving.batch_file import Item, output_line
+from serving.chat_client import describe
+from serving.errors import ServingError
+
+ANSWER_SECONDS = 1800  # how long an answer may take
+LOST_SECONDS = 60  # how long a server may be gone
+BUSY = (429, 503)
+LONGEST_PAUSE = 30.0
+REPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request: the line for the output, and whether it is an answer."""
+
+    line: str
+    good: bool
+
+
+@dataclass
+class Batch:
+    """Asks `url` with `key`. `stopping` ends it early; `report` gets a line of progress now and then."""
+
+    url: str
+    key: str | None
+    opener: OpenerDirector
+    report: Callable[[str], None]
+    stopping: threading.Event = field(default_factory=threading.Event)
+    heard_at: float = field(default_factory=time.monotonic)
+
+    def run(self, items: list[Item], concurrency: int, write: Callable[[str], None], done: int = 0) -> int:
+        """Ask for all of `items`; `done` were answered before. Returns how many failed. Raises ServingError."""
+        progress = Progress(done + len(items), done, self.report)
+        waiting = iter(items)
+        running: set[Future[Outcome]] = set()
+        with ThreadPoolExecutor(concurrency) as pool:
+            try:
+                while True:
+                    for item in waiting:
+                        running.add(pool.submit(self.ask, item))
+                        if len(running) >= concurrency:
+                            break
+                    if not running:
+                        break
+                    finished, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        outcome = future.result()
+                        write(outcome.line)
+                        progress.count(outcome.good)
+                    progress.tell()
+            finally:
+                self.stopping.set()
+        progress.tell(end=True)
+        return progress.failed
+
+    def ask(self, item: Item) -> Outcome:
+        """One request, asked again while the server is busy or away for a moment. Raises ServingError."""
+        pause = 0.5
+        while not self.stopping.is_set():
+            try:
+                status, headers, body = self.send(item)
+            except (OSError, HTTPException) as error:
+                if time.monotonic() - self.heard_at > LOST_SECONDS:
+                    reason = describe(error.reason if isinstance(error, URLError) else error)
+                    message = f"{self.url} is gone ({reason}). What was answered is kept: run the same command to go on"
+                    raise ServingError(message) from None
+            else:
+                self.heard_at = time.monotonic()
+                if status not in BUSY:
+                    line = output_line(
+                        item, status=status, request_id=headers.get("x-request-id", ""), body=body, error=""
+                    )
+                    return Outcome(line, status == 200)
+                asked = headers.get("retry-after", "")
+                pause = max(pause, float(asked) if asked.isdigit() else 0)
+            self.stopping.wait(min(pause, LONGEST_PAUSE))
+            pause = min(pause * 2, LONGEST_PAUSE)
+        return Outcome(output_line(item, status=0, request_id="", body=None, error="the batch was stopped"), False)
+
+    def send(self, item: Item) -> tuple[int, Any, Any]:
+        """Status, headers and body of an answer. Raises OSError or HTTPException where there is none."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        request = Request(self.url + item.url, json.dumps(item.body).encode(), headers)
+        try:
+            response = self.opener.open(request, timeout=ANSWER_SECONDS)
+        except HTTPError as refused:
+            response = refused
+        with response:
+            return response.status, response.headers, document(response.read())
+
+
+def document(text: bytes) -> Any:
+    """The JSON of an answer; what is none, as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.decode("utf-8", "replace")
+
+
+class Progress:
+    """How far a batch is."""
+
+    def __init__(self, total: int, done: int, report: Callable[[str], None]) -> None:
+        self.total, self.done, self.failed = total, done, 0
+        self.report = report
+        self.begun = self.told = time.monotonic()
+        self.before = done
+
+    def count(self, good: bool) -> None:
+        """One more."""
+        self.done += 1
+        self.failed += not good
+
+    def tell(self, *, end: bool = False) -> None:
+        """Say it, if the last time was a while ago."""
+        now = time.monotonic()
+        if not end and now - self.told < REPORT_SECONDS:
+            return
+        self.told = now
+        speed = (self.done - self.before) / max(now - self.begun, 0.001)
+        left = "" if end or not speed else f", about {(self.total - self.done) / speed:.0f} s left"
+        self.report(f"{self.done:,} of {self.total:,} answered, {self.failed:,} failed, {speed:.1f}/s{left}")
