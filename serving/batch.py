@@ -1,7 +1,7 @@
 """An offline batch against a running server: many requests at a time, each answer written down as it comes.
 
-vLLM has a batch runner of its own. It keeps all answers in memory until the last and writes them then, so that all are lost
-when it is interrupted, and it knows no /v1/completions. So the requests go through the server, under its limits.
+vLLM has a batch runner of its own. It keeps all answers in memory until the last and writes them then, so that all are
+lost when it is interrupted, and it knows no /v1/completions. So the requests go through the server, under its limits.
 """
 
 import json
