@@ -15,8 +15,8 @@ from chat_template.settings import CHOICES
 from serving.errors import ConfigError, near
 from serving.guard.settings import BOOLEANS, GuardSettings, environ_name, parse, setting
 
-# Names that begin like ours and are no field: where the file is, where the cache is, the key that clients send, what the
-# launcher tells the guard of the model.
+# Names that begin like ours and are no field: where the file is, where the cache is, the key that clients send, and
+# what the launcher tells the guard of the model.
 OTHER_NAMES = ("XUANYUAN_CONFIG", "XUANYUAN_CACHE", "XUANYUAN_API_KEY", "XUANYUAN_SERVED")
 ROUTING = ("round_robin", "least_loaded", "prefix", "session")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
