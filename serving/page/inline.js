@@ -36,7 +36,9 @@ function escaped(text, at) {
   return ESCAPABLE.test(text[at + 1] ?? "") ? { node: text[at + 1], end: at + 2 } : null;
 }
 
-const lineEnd = (text, at) => ({ node: el("br"), end: at + 1 });
+function lineEnd(text, at) {
+  return { node: el("br"), end: at + 1 };
+}
 
 function code(text, at) {
   const ticks = /`+/y;
@@ -58,7 +60,9 @@ function emphasis(text, at, depth) {
   return spanned(text, at, run, run.length === 2 ? "strong" : "em", depth);
 }
 
-const struck = (text, at, depth) => (text[at + 1] === "~" ? spanned(text, at, "~~", "del", depth) : null);
+function struck(text, at, depth) {
+  return text[at + 1] === "~" ? spanned(text, at, "~~", "del", depth) : null;
+}
 
 /** What stands between two of the same marks; the inner side of a mark is no space. */
 function spanned(text, at, mark, tag, depth) {
@@ -85,7 +89,7 @@ function image(text, at, depth) {
 
 function address(text, at) {
   ADDRESS.lastIndex = at;
-  const match = /[\p{L}\p{N}]/u.test(text[at - 1] ?? "") ? null : ADDRESS.exec(text);
+  const match = /[A-Za-z0-9]/.test(text[at - 1] ?? "") ? null : ADDRESS.exec(text);
   const found = match?.[0].replace(/[.,;:!?)*_~\]]{1,8}$/, "");
   const target = found && safe(found);
   return target ? { node: anchor(target, [found]), end: at + found.length } : null;

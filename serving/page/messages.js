@@ -21,11 +21,14 @@ export class Messages {
     this.frame = 0;
     const { conversation, busy } = this.chat;
     const follow = this.atEnd();
+    const focused = this.list.contains(document.activeElement);
     this.growing = null;
     this.list.replaceChildren(...conversation.messages.map((message, index) =>
       message.role === "user" ? this.question(message) : this.answer(message, index === conversation.messages.length - 1)));
     this.list.setAttribute("aria-busy", String(busy));
     byId("start").hidden = conversation.messages.length > 0;
+    // The button that was pressed is gone: the keyboard goes on from here.
+    if (focused) this.scroller.focus({ preventScroll: true });
     if (follow || busy) this.toEnd();
   }
 

@@ -25,17 +25,22 @@ let history = [];
 let timer = 0;
 let failures = 0;
 let asking = false;
+let askAgain = false;
 
-/** Ask for ever. `told` gets each answer. */
+/** Ask for ever. `told` gets each answer. Returns what asks at once. */
 export function watchStatus(told) {
   const again = () => {
     clearTimeout(timer);
-    timer = setTimeout(look, failures ? Math.min(LONGEST_PAUSE, 1000 * 2 ** failures) : PAUSE);
+    timer = setTimeout(() => (document.hidden ? again() : look()), failures ? Math.min(LONGEST_PAUSE, 1000 * 2 ** failures) : PAUSE);
   };
   const look = async () => {
-    if (asking || document.hidden) return again();
+    askAgain = true;
+    if (asking) return;
     asking = true;
-    await once(told);
+    while (askAgain) {
+      askAgain = false;
+      await once(told);
+    }
     asking = false;
     again();
   };

@@ -31,10 +31,17 @@ export const remove = (conversation) => localStorage.removeItem(PREFIX + convers
 function read(name) {
   try {
     const found = JSON.parse(localStorage.getItem(name));
-    return Array.isArray(found?.messages) ? found : null;
+    return isConversation(found) ? found : null;
   } catch {
     return null;
   }
+}
+
+/** Other versions of this page may have written other things. */
+function isConversation(found) {
+  const texts = (object, ...names) => names.every((name) => typeof object[name] === "string");
+  const isMessage = (message) => message && texts(message, "role", "content");
+  return Boolean(found && texts(found, "id", "title", "system") && found.sampling && Array.isArray(found.messages) && found.messages.every(isMessage));
 }
 
 /** Whether a storage event, from another tab, is about conversations. */
