@@ -25,9 +25,8 @@ MAIN, AGAINST, GROWTH, STARTUP = "main", "against-", "growth", "startup"
 
 def stores(folder: Path) -> list[Store]:
     """The comparisons of a run: its own folder, or those of the stages of `full`, the main one first."""
-    if not (folder / MAIN).is_dir():
-        return [Store(folder)]
-    return [Store(path) for path in [folder / MAIN, *sorted(folder.glob(f"{AGAINST}*"))]]
+    stages = [path for path in [folder / MAIN, *sorted(folder.glob(f"{AGAINST}*"))] if path.is_dir()]
+    return [Store(path) for path in stages or [folder]]
 
 
 def build(folder: Path) -> dict[str, Any]:

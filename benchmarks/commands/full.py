@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import options
 from benchmarks.console import BenchmarkError, finish, log, time_left
 from benchmarks.leftover import sweep
-from benchmarks.report import MAIN, write
+from benchmarks.report import stores, write
 from benchmarks.stages import KINDS, Full
 from benchmarks.summary import summary, text
 from benchmarks.systems import NAMES, choose
@@ -80,11 +80,16 @@ def run(args: argparse.Namespace) -> int:
         log(f"stage {number + 1} of {len(stages)}{time_left(pace * guess + later)}: {stage.title}")
         taken = stage.timed(later)
         pace = taken / guess
-        if (args.out / MAIN / "blocks").exists():
+        if compared(args.out):
             write(args.out)
-    if not (args.out / MAIN / "blocks").exists():
-        finish({"report": None}, "no report yet: that begins with the stage main", only_json=args.json)
+    if not compared(args.out):
+        finish({"report": None}, "no report yet: it begins with the stages main and against", only_json=args.json)
         return 0
     result = write(args.out)
     finish(summary(result, args.out), text(result, args.out), only_json=args.json)
     return 0
+
+
+def compared(folder: Path) -> bool:
+    """Whether there is a comparison to report."""
+    return any(store.load() for store in stores(folder))

@@ -32,9 +32,9 @@ options.limits = lambda args: TOLERANT
 stages.CONCURRENCY, stages.RATE_SECONDS = (1, 8), 0.3
 stages.REQUESTS, stages.PROMPTS = (2, 4, 8), (8, 16, 32)
 systems = (
-    fake("launcher", "--tpot-ms", "2", "--ttft-ms", "5"),
-    fake("plain", "--tpot-ms", "4", "--ttft-ms", "5"),
-    fake("llama.cpp", "--tpot-ms", "4", "--ttft-ms", "5"),
+    fake("launcher", "--tpot-ms", "6", "--ttft-ms", "5"),
+    fake("plain", "--tpot-ms", "12", "--ttft-ms", "5"),
+    fake("llama.cpp", "--tpot-ms", "12", "--ttft-ms", "5"),
     System("hf", Server(""), absent="transformers is not installed"),
 )
 full.choose = lambda *asked: Chosen(systems, None)
