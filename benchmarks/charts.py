@@ -7,7 +7,7 @@ from html import escape
 
 Line = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 74, 14, 14, 46
 ROW = 26
 COLOURS = 6
 
