@@ -1,4 +1,4 @@
-"""Where the engine's words go: all to a file, errors also to the console, one line each and without stack traces."""
+"""Where the words of engine and guard go: all to a file, errors also to the console, one line each, no stack traces."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from serving.log import log
 
@@ -26,6 +27,27 @@ class OneLine(logging.Formatter):
         """One line for the console."""
         lines = record.getMessage().strip().splitlines()
         return f"engine: {lines[0] if lines else ''}"
+
+
+class WholeLog(logging.StreamHandler[TextIO]):
+    """Writes to the file. Where it cannot (full disk), it says so once on the console and drops the line.
+
+    Only once until a line can be written again. In the engine's own processes, whose console is the file, not at all.
+    """
+
+    failing = failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.failed = False
+        super().emit(record)
+        self.failing = self.failed
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called while the error is being handled."""
+        self.failed = True
+        if not self.failing:
+            log(f"The engine's log cannot be written ({sys.exc_info()[1]}): the server goes on without it.")
 
 
 class EngineLog:
@@ -53,12 +75,12 @@ class EngineLog:
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         if self.file is None:
             return
-        whole = logging.StreamHandler(self.file)
+        whole: logging.Handler = WholeLog(self.file)
         whole.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"))
         errors = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1))
         errors.setFormatter(OneLine())
         errors.setLevel(logging.ERROR)
-        for name, handlers in (("vllm", [whole, errors]), ("uvicorn", [whole])):
+        for name, handlers in (("vllm", [whole, errors]), ("serving", [whole, errors]), ("uvicorn", [whole])):
             logger = logging.getLogger(name)
             logger.handlers = list(handlers)
             logger.propagate = False

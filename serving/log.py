@@ -3,12 +3,13 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 def log(message: str) -> None:
-    """Print one line to stderr at once."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line to stderr at once. Where that cannot be written (a full disk) the work goes on all the same."""
+    with suppress(OSError, ValueError):  # ValueError: closed
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -186,7 +187,8 @@ def serve_one(job: Job, args: Any, vllm_config: Any, place: Place, pipe: Connect
 
     code, words = uvloop.run(serve(job, args, engine, on_ready))
     pipe.send(words)
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk does not change the exit code
+        sys.stderr.flush()
     os._exit(code)
 
 

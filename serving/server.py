@@ -80,7 +80,8 @@ def main(run: Callable[[Job, EngineLog], int]) -> None:
         code = EXIT_FAILED_TO_START
     finally:
         end_children()
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk does not change the exit code
+        sys.stderr.flush()
     # Threads of the engine's libraries may still run; there is nothing left to wait for.
     os._exit(code)
 
