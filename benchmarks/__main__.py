@@ -16,6 +16,8 @@ COMMANDS = {
     "startup": "seconds from a server's start to its first token, and its memory",
     "report": "report.html and report.json from a run's blocks",
     "roofline": "what this machine can do at most, and the least time of a decode step",
+    "throughput": "tokens/s of the engine alone, offline, without HTTP",
+    "quality": "what quantization costs: perplexity, agreement, length and right answers, with limits",
     "load": "send a load to any OpenAI-compatible server and measure what comes back",
     "capacity": "how many users a server serves within an SLO",
     "overload": "what a server still gets done when far more is asked of it than it can do",
