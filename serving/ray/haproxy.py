@@ -14,6 +14,7 @@ from typing import NoReturn
 from serving.guard.refusal import Refusal, retry_after
 
 FLAG = "-f"
+HOST, LOOPBACK = "XUANYUAN_HOST", "127.0.0.1"
 DEFAULTS = (
     # A client that sends its headers drop by drop.
     "timeout http-request 30s",
@@ -71,7 +72,9 @@ def write_safe(path: Path) -> Path:
     path.with_name("503.json").write_bytes(ERRORS[503].body)
     path.with_name("404.json").write_bytes(NOT_FOUND.body)
     safe = path.with_suffix(".safe.cfg")
-    safe.write_text(rewrite(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
+    # On one machine Ray is told to listen on loopback, replicas and all; only the front door is where the user says.
+    front = os.environ.get(HOST) or LOOPBACK
+    safe.write_text(rewrite(path.read_text(encoding="utf-8"), path.parent, front), encoding="utf-8")
     return safe
 
 
@@ -82,23 +85,23 @@ def answer(status: int, refusal: Refusal) -> bytes:
     return "\r\n".join(lines).encode() + refusal.body
 
 
-def rewrite(text: str, folder: Path) -> str:
-    """The configuration with what `safer` changes, line by line."""
+def rewrite(text: str, folder: Path, front: str = LOOPBACK) -> str:
+    """The configuration with what `safer` changes, line by line. `front`: where clients are to be let in."""
     section, lines = "", []
     for line in text.splitlines():
         if line and not line[0].isspace() and line[0] != "#":
             section = line.strip()
-        lines += safer(section, line, folder)
+        lines += safer(section, line, folder, front)
     return "\n".join(lines) + "\n"
 
 
-def safer(section: str, line: str, folder: Path) -> list[str]:
+def safer(section: str, line: str, folder: Path, front: str) -> list[str]:
     """What one line of a section becomes."""
     words = line.split()
     if section in ("frontend prometheus", "listen stats") and words[:1] == ["bind"]:
         return [re.sub(r"bind\s+\*?:(\d+)", r"bind 127.0.0.1:\1", line)]
     if section == "frontend http_frontend" and words[:1] == ["bind"]:
-        return [line, *(f"    {rule}" for rule in FRONTEND)]
+        return [line.replace("bind 127.0.0.1:", f"bind {front}:"), *(f"    {rule}" for rule in FRONTEND)]
     if words[:2] == ["stats", "socket"]:
         return [line.replace("mode 666", "mode 600")]
     if words[:1] == ["errorfile"]:

@@ -15,22 +15,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from serving.config import ServingConfig, load_config
+from serving.config import LOOPBACK, ServingConfig, load_config
 from serving.engine_log import EXCEPTION_LINE, EngineLog
-from serving.errors import EXIT_ENGINE_DIED, EXIT_STOPPED, ServingError, StartError
+from serving.errors import EXIT_ENGINE_DIED, EXIT_STOPPED, ConfigError, ServingError, StartError
 from serving.hardware import detect
 from serving.launch import Prepared, banner, prepare, url
 from serving.log import log, step
 from serving.ray import session
 from serving.ray.application import NAME, build, longest_stop
 from serving.ray.nodes import cluster_hardware, first_replicas, plan_on_cluster, replica_cpus
-from serving.ray.placement import Placement, placement_of, refusal
+from serving.ray.placement import Node, Placement, placement_of, refusal
 from serving.server import STOPPED_EARLY, Expired, Stopped, end_children, interruptible, stop_signals
 
 POLL_SECONDS = 0.5
@@ -106,7 +106,7 @@ def run(job: RayJob, config: ServingConfig, engine_log: EngineLog) -> int:
             with step("Importing the engine"):
                 application = build(prepared, placement)
             with step(f"Starting {placement.text}"):
-                session.start_serve(config.host, config.port, config.request_timeout)
+                session.start_serve(config.host if config.ray_address else "127.0.0.1", config.port)
                 session.deploy(application, NAME)
                 wait_until_running(placement.replicas)
                 wait_until_answering(config.host, config.port)
@@ -134,6 +134,7 @@ def begin(config: ServingConfig, folder: Path) -> None:
 def place(config: ServingConfig, passed: tuple[str, ...]) -> tuple[Prepared, Placement]:
     """Plan on what the cluster has, and see that it has room. Raises ConfigError, StartError."""
     found = session.nodes()
+    check_host(config, found)
     machines = max(1, sum(node.total.get("GPU", 0) > 0 for node in found))
     planned = partial(on_machines, machines)
     prepared = prepare(config, passed, cluster_hardware(config, found), planned)
@@ -142,6 +143,16 @@ def place(config: ServingConfig, passed: tuple[str, ...]) -> tuple[Prepared, Pla
         # An application that is there already is updated replica by replica, in the room that it has.
         wait_for_room(placement, wait=config.wait_for_resources)
     return prepared, placement
+
+
+def check_host(config: ServingConfig, found: Sequence[Node]) -> None:
+    """Raises ConfigError where proxies, which use the nodes' addresses, could not reach replicas on loopback."""
+    away = [node.address for node in found if node.address not in LOOPBACK]
+    if away and config.host in LOOPBACK:
+        raise ConfigError(
+            f"host={config.host!r}: the proxies reach replicas at {away[0]}: set host to 0.0.0.0 (and keys_file, or "
+            "allow_anonymous)"
+        )
 
 
 def on_machines(machines: int, config: ServingConfig, checkpoint: Any, hardware: Any) -> Any:

@@ -66,7 +66,7 @@ def nodes() -> list[Node]:
     return nodes_of(ray.nodes(), available_resources_per_node())
 
 
-def start_serve(host: str, port: int, request_timeout: float) -> None:
+def start_serve(host: str, port: int) -> None:
     """Start Ray Serve's controller and proxies, with our settings in all of them. Raises StartError."""
     from ray import serve
 

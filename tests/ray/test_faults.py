@@ -23,6 +23,7 @@ MODEL = "tiny"
 # A part that is killed leaves so many seconds in which a request may still be sent to it.
 NOTICED = 3.0
 BACK_SECONDS = 240.0
+DOOR = ("haproxy", "proxy")
 TABLE = os.environ.get("RAY_FAULTS_TABLE")
 
 
@@ -83,7 +84,8 @@ def until_well(server: RayProcess, part: str, before: list[str], killed_at: floa
 def check(server: RayProcess, part: str) -> None:
     load, killed_at, back = asyncio.run(under_fire(server, part))
     counts = load.count()
-    late = load.count(since=killed_at + NOTICED)
+    # The proxy is this machine's only door: until it is back nobody can be let in, and each is told at once.
+    late = load.count(since=killed_at + (back if part in DOOR else NOTICED))
     row = {
         "part": part, "requests": sum(counts.values()), "failed": dict(load.failures()), "back_seconds": round(back, 1),
         "failed_later": sum(late[kind] for kind in (WRONG, TOLD, BROKEN, HUNG)),
@@ -95,7 +97,8 @@ def check(server: RayProcess, part: str) -> None:
             table.write(json.dumps(row) + "\n")
     assert counts[WRONG] == counts[HUNG] == 0, row
     assert row["failed_later"] == 0, row
-    assert counts[TOLD] + counts[BROKEN] <= CLIENTS, row
+    if part not in DOOR:
+        assert counts[TOLD] + counts[BROKEN] <= CLIENTS, row
     assert counts[GOOD] > CLIENTS, row
 
 

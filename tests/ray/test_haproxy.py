@@ -41,6 +41,14 @@ def test_only_the_front_door_listens_on_all_addresses() -> None:
     assert "mode 600 level admin" in lines[1]
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3"])
+def test_the_front_door_is_where_the_user_wants_it(host: str) -> None:
+    """While Ray, which is told to listen on loopback, keeps the replicas there."""
+    text = rewrite(GENERATED.replace("*:8000", "127.0.0.1:8000"), Path("/f"), host)
+    assert f"    bind {host}:8000\n" in text
+    assert text.count("bind 127.0.0.1:") == 2
+
+
 def test_answers_of_the_proxy_itself_are_json() -> None:
     text = rewrite(GENERATED, Path("/f"))
     rules = [line.strip() for line in text.splitlines() if line.strip().startswith("http-request return")]
