@@ -25,7 +25,7 @@ import psutil
 
 from tests.family import make_family_checkpoint
 from tests.ray.load import Load
-from tests.ray.ray_process import RayProcess
+from tests.ray.ray_process import CONTROLLER, ROUTER, RayProcess
 from tests.server_process import ServerProcess
 
 HITS = re.compile(r"^vllm:prefix_cache_(hits|queries)_total\{.*?\} ([\d.e+]+)$", re.MULTILINE)
@@ -60,7 +60,7 @@ def folder() -> Path:
 
 
 def overhead(args: argparse.Namespace) -> None:
-    """The demo with one replica against the launcher."""
+    """The demo with one replica against the launcher; and what Ray's own processes take of the processor for it."""
     common = ["--kv-cache-memory-bytes", "400000000", "--log-format", "none"]
     with up(ServerProcess(common, folder())) as direct, up(RayProcess(["--replicas", "1", *common], folder())) as ray:
         assert isinstance(ray, RayProcess)
@@ -68,12 +68,19 @@ def overhead(args: argparse.Namespace) -> None:
             for concurrency in (1, 8):
                 pair = (("launcher", direct), ("ray", ray))
                 for name, server in pair if turn % 2 == 0 else pair[::-1]:
-                    print(
-                        json.dumps({"system": name, "concurrency": concurrency, **block(server.url, concurrency)}),
-                        flush=True,
-                    )
+                    before, began = cpu_seconds(ray), time.monotonic()
+                    row = {"system": name, "concurrency": concurrency, **block(server.url, concurrency)}
+                    used = {part: round(seconds - before[part], 3) for part, seconds in cpu_seconds(ray).items()}
+                    row |= {"seconds": round(time.monotonic() - began, 1), "cpu_seconds_of_ray": used}
+                    print(json.dumps(row), flush=True)
         pss = {name: memory(server.process.pid) for name, server in (("launcher", direct), ("ray", ray))}
         print(json.dumps({"memory_bytes": pss}), flush=True)
+
+
+def cpu_seconds(server: RayProcess) -> dict[str, float]:
+    """Processor time of the parts beside the replica so far."""
+    titles = {"haproxy": "haproxy.safe.cfg", "router": ROUTER, "controller": CONTROLLER, "gcs": "gcs_server"}
+    return {part: sum(sum(p.cpu_times()[:2]) for p in server.titled(title)) for part, title in titles.items()}
 
 
 def memory(pid: int) -> int:
