@@ -37,6 +37,7 @@ export class Chat {
 
   /** Put another question in the place of this one; what followed it is gone. */
   resend(message, question) {
+    if (this.busy) return;
     const messages = this.conversation.messages;
     messages.splice(messages.indexOf(message));
     this.send(question);

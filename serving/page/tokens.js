@@ -21,14 +21,14 @@ export function isByteLevel(tokens) {
 
 /** A token as people read it: spaces visible, bytes that are no whole character as such. */
 export function shown(token, byteLevel) {
-  if (byteLevel) return visible(decode([...token].map((character) => BYTES.get(character) ?? 63)));
+  if (byteLevel) return decode([...token].map((character) => BYTES.get(character) ?? 63));
   const byte = BYTE.exec(token);
-  return visible(byte ? decode([parseInt(byte[1], 16)]) : token.replaceAll("▁", " "));
+  return byte ? decode([parseInt(byte[1], 16)]) : visible(token.replaceAll("▁", " "));
 }
 
 function decode(bytes) {
   try {
-    return DECODER.decode(Uint8Array.from(bytes));
+    return visible(DECODER.decode(Uint8Array.from(bytes)));
   } catch {
     return `⟨${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(" ")}⟩`;
   }

@@ -32,7 +32,8 @@ KEYS = (
 Visit = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it runs, no asyncio loop of another test may.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
