@@ -27,7 +27,7 @@ import sys
 import ray
 from ray import serve
 
-ray.init(num_cpus=2, _metrics_export_port=int(sys.argv[1]), include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=2, _metrics_export_port=int(sys.argv[1]), include_dashboard=False, log_to_driver=False)
 
 
 @serve.deployment
