@@ -560,7 +560,7 @@ def test_the_picture(gpu_plan: Plan) -> None:
 
 def test_helm_values_of_a_gpu(gpu_plan: Plan) -> None:
     values = helm_values(gpu_plan, "XuanYuan-6B-Chat", declared("A800-80G"))
-    assert values["resources"] == {"limits": {"nvidia.com/gpu": 1}}
+    assert values["gpu"] == {"count": 1}
     assert list(yaml(values))[:4] == [
         "config:",
         '  model: "XuanYuan-6B-Chat"',

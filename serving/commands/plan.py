@@ -172,16 +172,18 @@ def speed(plan: Plan, hardware: Hardware) -> list[str]:
 
 
 def helm_values(plan: Plan, model: str | None, hardware: Hardware) -> dict[str, object]:
-    """Values for the chart: settings under their names in camelCase, and the resources of a pod."""
+    """Values of the chart helm/xuanyuan: settings under their names in camelCase, and what a pod asks the node for."""
     settings = {camel(name): getattr(plan, name) for name in SETTINGS}
     if plan.device == "cuda":
         settings["gpuMemoryUtilization"] = plan.gpu_memory_utilization
-        resources: dict[str, object] = {"nvidia.com/gpu": plan.devices}
+        pod: dict[str, object] = {"gpu": {"count": plan.devices}}
     else:
         settings["kvCacheMemoryBytes"] = plan.kv_cache_bytes
         needed = (plan.fixed_bytes + plan.kv_cache_bytes) * plan.devices / plan.gpu_memory_utilization
-        resources = {"memory": f"{ceil(needed / GIB)}Gi"} | ({"cpu": len(hardware.cpus)} if hardware.cpus else {})
-    return {"config": ({"model": model} if model else {}) | settings, "resources": {"limits": resources}}
+        amounts = {"memory": f"{ceil(needed / GIB)}Gi"} | ({"cpu": len(hardware.cpus)} if hardware.cpus else {})
+        # All of it is asked for: a node that lends less would starve the engine.
+        pod = {"resources": {"requests": amounts, "limits": amounts}}
+    return {"config": ({"model": model} if model else {}) | settings, **pod}
 
 
 def camel(name: str) -> str:
