@@ -57,17 +57,21 @@ class Comparison:
         visits = [visit for visit in self.schedule(chosen) if self.missing(visit)]
         if not visits:
             return
-        if chosen.recipe:
+        known = self.store.run()
+        if chosen.recipe and "ceilings" not in known:
             log("measuring this machine's ceilings, and what the guard takes …")
             shape = read_model(Path(chosen.recipe.model), chosen.recipe.dtype)
-            self.store.note(ceilings=ceilings(chosen.recipe), shape=asdict(shape))
             if any(system.name == "launcher" for system in chosen.present):
                 self.store.note(guard=guard_time(self.args.output_len or GUARD_EVENTS))
+            self.store.note(ceilings=ceilings(chosen.recipe), shape=asdict(shape))
         with Servers(chosen.present, self.store.folder, resident=chosen.resident and not restart) as servers:
             try:
                 self.measure(visits, servers)
             finally:
-                self.store.note(startup_s=servers.startups, memory_bytes=servers.memory, resident=servers.resident)
+                before = known.get("startup_s", {})
+                starts = {name: [*before.get(name, []), *times] for name, times in servers.startups.items()}
+                memory = known.get("memory_bytes", {}) | servers.memory
+                self.store.note(startup_s=before | starts, memory_bytes=memory, resident=servers.resident)
 
     def asked(self, chosen: Chosen) -> dict[str, str]:
         """What must be the same for a run to go on."""
