@@ -38,6 +38,9 @@ class ServingConfig(GuardSettings):
     port: int = setting(8000, "port to listen on", least=0)
     start_timeout: float = setting(1800.0, "give up when the engine is not ready after this many seconds", least=1)
     drain_timeout: float = setting(30.0, "at a stop, requests in flight may take this many seconds to finish")
+    drain_delay: float = setting(
+        0.0, "at a stop, requests are still taken this many seconds, to send clients elsewhere"
+    )
     engine_log: str | None = setting(None, "file for the engine's whole log; '-': the console; unset: in the cache")
 
     device: str = setting("auto", "where the engine runs", choices=("auto", "cpu", "cuda"))
@@ -47,6 +50,7 @@ class ServingConfig(GuardSettings):
     kv_cache_memory_bytes: int = setting(0, "bytes for the KV cache; 0: from the plan")
     tensor_parallel_size: int = setting(0, "GPUs that share each layer; 0: from the plan")
     pipeline_parallel_size: int = setting(0, "groups of layers; 0: from the plan")
+    enforce_eager: bool = setting(False, "run the model without compiling it: a faster first start, slower answers")
 
     template: str = setting(
         "auto",

@@ -16,6 +16,7 @@ class Job:
     engine_log: str | None
     start_timeout: float
     drain_timeout: float
+    drain_delay: float
     api_server_count: int
 
     def to_json(self) -> str:

@@ -96,7 +96,7 @@ def run(job: Job, engine_log: EngineLog) -> int:
                 args, vllm_config = configure(job.args, engine_log)
             with step(f"Starting the engine and {job.api_server_count} servers"):
                 launch, servers = start(job, args, vllm_config, engine_log)
-        relay = Relay(servers, job.drain_timeout)
+        relay = Relay(servers, job.drain_delay + job.drain_timeout)
         log_ready(job, started)
         watch(servers, relay)
         ends = [server.end() for server in servers]

@@ -205,7 +205,7 @@ async def serve(job: Job, args: Any, engine: "AsyncLLM", on_ready: Callable[[], 
 
     Returns the exit code, and what to say about the end.
     """
-    signals = Signals(job.drain_timeout)
+    signals = Signals(job.drain_timeout, job.drain_delay)
     server = await build_server(args, engine)
     serving = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=job.socket_fd)]))
     while not server.started and not serving.done():
@@ -277,8 +277,9 @@ async def watch(engine: "AsyncLLM", server: "uvicorn.Server", serving: "asyncio.
 class Signals:
     """The first signal drains, the second ends at once. One before the server is ready ends it when it is."""
 
-    def __init__(self, drain_timeout: float) -> None:
+    def __init__(self, drain_timeout: float, drain_delay: float = 0) -> None:
         self.drain_timeout = drain_timeout
+        self.drain_delay = drain_delay
         self.summary = ""
         self.server: uvicorn.Server | None = None
         self.received_early = False
@@ -303,7 +304,9 @@ class Signals:
             self.server.should_exit = self.server.force_exit = True
 
     async def drain(self, server: "uvicorn.Server") -> None:
-        """Refuse what is new, wait for what is in flight, then let the server end."""
+        """Send clients away, refuse what is new, wait for what is in flight, then let the server end."""
+        DRAIN.announce()
+        await asyncio.sleep(self.drain_delay)
         DRAIN.begin()
         if DRAIN.in_flight:
             log(f"Draining: {DRAIN.in_flight} in flight, up to {self.drain_timeout:g} s. A second signal ends at once.")

@@ -1,6 +1,6 @@
 """Layer: no new inference request while the server drains; the others are counted, so that one can wait for them."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.guard.context import Context
 from serving.guard.exchange import Exchange
@@ -22,8 +22,15 @@ class Draining:
         if self.drain.begun:
             message = "This server is shutting down. Ask again: another one answers."
             raise Refusal(503, "draining", message, headers={"retry-after": "1", "connection": "close"})
+
+        async def close(message: Message) -> None:
+            # A kept connection would bring the next request here, past any load balancer.
+            if message["type"] == "http.response.start" and self.drain.announced:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
         self.drain.enter()
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, close)
         finally:
             self.drain.leave()

@@ -50,7 +50,7 @@ class Readiness:
 
     async def problem(self, scope: Scope) -> str:
         """Why the server is not ready: a key of PROBLEMS, or '' if it is. Begins a probe where one is due."""
-        if self.context.drain.begun:
+        if self.context.drain.announced:
             return "draining"
         if not await self.healthy(scope):
             return "engine_unhealthy"

@@ -41,6 +41,18 @@ async def test_liveness_stays_and_readiness_goes(guarded: Guarded) -> None:
     assert (ready.status, ready.error["code"]) == (503, "draining")
 
 
+async def test_before_that_connections_end_with_their_answer(guarded: Guarded) -> None:
+    guard = guarded()
+    kept = await Call(guard, body=chat()).start().done()
+    assert (kept.status, "connection" in kept.answer) == (200, False)
+    guard.context.drain.announce()
+    for stream in (False, True):
+        last = await Call(guard, body=chat(stream=stream)).start().done()
+        assert (last.status, last.answer["connection"]) == (200, "close")
+    ready = await Call(guard, "GET", "/ready").start().done()
+    assert (ready.status, ready.error["code"]) == (503, "draining")
+
+
 async def test_an_idle_server_is_idle_at_once(guarded: Guarded) -> None:
     await asyncio.wait_for(guarded().context.drain.idle(), 1)
 
