@@ -27,12 +27,12 @@ from tests.server_process import ServerProcess, xuanyuan
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     needs("prometheus", "prometheus"),
     needs("prometheus-alertmanager", "prometheus-alertmanager"),
 ]
 # Long enough for a machine that does other work as well.
-PATIENCE = 90
+PATIENCE = 180
 
 
 @dataclass
@@ -74,7 +74,7 @@ def watched(family_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
         ray_metrics, ray_app = stack.enter_context(ray_serve(folder))
         server = ServerProcess(args, folder)
         stack.callback(server.stop)
-        server.wait_ready(240)
+        server.wait_ready(420)
         url, received = stack.enter_context(webhook())
         alerts = stack.enter_context(alertmanager(folder, url))
         address = server.url.removeprefix("http://")
