@@ -61,7 +61,7 @@ def folder() -> Path:
 
 def overhead(args: argparse.Namespace) -> None:
     """The demo with one replica against the launcher; and what Ray's own processes take of the processor for it."""
-    common = ["--kv-cache-memory-bytes", "400000000", "--log-format", "none"]
+    common = ["--enforce-eager", "--kv-cache-memory-bytes", "400000000", "--log-format", "none"]
     with up(ServerProcess(common, folder())) as direct, up(RayProcess(["--replicas", "1", *common], folder())) as ray:
         assert isinstance(ray, RayProcess)
         for turn in range(args.rounds):
@@ -102,7 +102,18 @@ def block(url: str, concurrency: int) -> dict[str, Any]:
 def small_args(layers: int) -> list[str]:
     """The family's architecture with few layers and random weights."""
     path = make_family_checkpoint(folder() / "XuanYuan-small-Chat", layers=layers)
-    args = [str(path), "--template", "6b", "--dtype", "float32", "--served-model-name", "small", "--log-format", "none"]
+    args = [
+        str(path),
+        "--template",
+        "6b",
+        "--dtype",
+        "float32",
+        "--enforce-eager",
+        "--served-model-name",
+        "small",
+        "--log-format",
+        "none",
+    ]
     return [*args, "--replica-cpus", "0.5", "--kv-cache-memory-bytes", "150000000"]
 
 

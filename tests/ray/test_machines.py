@@ -77,7 +77,16 @@ def where(machines: Machines) -> list[str]:
 
 
 def small(checkpoint: Path) -> list[str]:
-    args = [str(checkpoint), "--template", "6b", "--dtype", "float32", "--served-model-name", "small"]
+    args = [
+        str(checkpoint),
+        "--template",
+        "6b",
+        "--dtype",
+        "float32",
+        "--enforce-eager",
+        "--served-model-name",
+        "small",
+    ]
     return [*args, "--replicas", "2", "--kv-cache-memory-bytes", "150000000"]
 
 

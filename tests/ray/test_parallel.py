@@ -25,7 +25,16 @@ def tokens(server: ServerProcess) -> list[list[int]]:
 
 
 def test_two_workers_answer_as_one(small_checkpoint: Path, tmp_path: Path) -> None:
-    args = [str(small_checkpoint), "--template", "6b", "--dtype", "float32", "--served-model-name", "small"]
+    args = [
+        str(small_checkpoint),
+        "--template",
+        "6b",
+        "--dtype",
+        "float32",
+        "--enforce-eager",
+        "--served-model-name",
+        "small",
+    ]
     found = []
     for kind, more in ((ServerProcess, []), (RayProcess, ["--tensor-parallel-size", "2"])):
         folder = tmp_path / kind.__name__
