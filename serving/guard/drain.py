@@ -1,7 +1,7 @@
 """The way out: once the server is told to stop, new requests are sent elsewhere while those in flight finish.
 
-The launcher's signal handler calls `announce()`, so that clients have time to go, then `begin()`, then waits on `idle()`;
-of several server processes each does by itself.
+The launcher's signal handler calls `announce()`, so that clients have time to go, then `begin()`, then waits on
+`idle()`; of several server processes each does by itself.
 """
 
 import asyncio
