@@ -142,14 +142,16 @@ def sample(target: Running, minutes: float, seen: Seen) -> Sample:
     return Sample(minutes, target.memory() / 1e6, descriptors, median(waits) if waits else 0.0)
 
 
+def middle(samples: Sequence[Sample], name: str) -> float:
+    """The median of a figure over the samples that have it: in one of a starved server no answer may have begun."""
+    return median([value for item in samples if (value := getattr(item, name))] or [0.0])
+
+
 def growth(samples: Sequence[Sample]) -> dict[str, float]:
     """Of each figure: its median in the last quarter over that in the second one."""
     quarter = len(samples) // 4
     before, after = samples[quarter : 2 * quarter], samples[-quarter:]
-    return {
-        name: median(getattr(item, name) for item in after) / median(getattr(item, name) for item in before)
-        for name in ALLOWED
-    }
+    return {name: middle(after, name) / (middle(before, name) or 1.0) for name in ALLOWED}
 
 
 def chart(samples: Sequence[Sample]) -> str:
