@@ -31,7 +31,7 @@ DECIDED_ELSEWHERE = {
     "autoscale": "autoscaling",
 }
 # A pod is asked from outside, logs to its console, and machines read that.
-DEFAULTS_IN_A_POD: dict[str, Any] = {"host": "0.0.0.0", "engine_log": "-", "log_format": "json"}
+DEFAULTS_IN_A_POD: dict[str, Any] = {"host": "0.0.0.0", "engine_log": "-", "log_format": "json", "drain_delay": 10.0}
 # Numbers in YAML are doubles on their way through Helm: exact to here.
 LARGEST_INTEGER = 2**53 - 1
 LARGEST_NUMBER = 1_000_000_000

@@ -239,7 +239,8 @@ def test_rollouts_and_disruptions() -> None:
     assert server["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "http"}
     assert server["livenessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
     before = int(server["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] > before + float(settings(documents)["XUANYUAN_DRAIN_TIMEOUT"])
+    drain = sum(float(settings(documents)[f"XUANYUAN_DRAIN_{name}"]) for name in ("DELAY", "TIMEOUT"))
+    assert pod["terminationGracePeriodSeconds"] > before + drain
     startup = server["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] > float(settings(documents)["XUANYUAN_START_TIMEOUT"])
     assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1

@@ -70,11 +70,11 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"security": {"runAsUser": "root"}}, ["/security/runAsUser", "integer"]),
     # Fine alone, wrong together.
     (
-        {"termination": {"gracePeriodSeconds": 50}},
-        ["values.termination.gracePeriodSeconds", "config.drainTimeout", "50", "got 50"],
+        {"termination": {"gracePeriodSeconds": 55}},
+        ["values.termination.gracePeriodSeconds", "config.drainTimeout", "= 55", "got 55"],
     ),
-    ({"config": {"drainTimeout": 300}}, ["values.termination.gracePeriodSeconds", "320", "got 60"]),
-    ({"termination": {"preStopSeconds": 30}}, ["values.termination.gracePeriodSeconds", "70", "got 60"]),
+    ({"config": {"drainTimeout": 300}}, ["values.termination.gracePeriodSeconds", "325", "got 60"]),
+    ({"termination": {"preStopSeconds": 30}}, ["values.termination.gracePeriodSeconds", "80", "got 60"]),
     ({"rollout": {"progressDeadlineSeconds": 600}}, ["values.rollout.progressDeadlineSeconds", "1800", "got 600"]),
     ({"config": {"device": "cuda"}}, ["values.gpu.count", "cuda", "got 0"]),
     (GPU | {"config": GPU["config"] | {"device": "cpu"}}, ["values.gpu.count", "cpu", "got 1"]),
@@ -174,7 +174,7 @@ def test_refused_by_both_programs(helm: Path, tmp_path: Path, index: int) -> Non
 def test_none_of_this_keeps_what_is_right_out() -> None:
     """The neighbours of what is refused."""
     for values in (
-        {"termination": {"gracePeriodSeconds": 51}},
+        {"termination": {"gracePeriodSeconds": 56}},
         {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": ""}}},
         {"resources": {"requests": {"memory": "4096Mi"}}},
         {"config": {"port": 8265}},

@@ -34,6 +34,7 @@ LAUNCHER = {
     "demo_form": "the folder that --model names",
     "start_timeout": "VLLM_ENGINE_READY_TIMEOUT_S",
     "drain_timeout": "the launcher's drain",
+    "drain_delay": "the launcher's drain",
     "engine_log": "the launcher's log",
     "device": "the plan",
     "ray": "the kind of object",
@@ -104,14 +105,14 @@ def objects(node: Any, path: str) -> Iterator[tuple[str, Document]]:
 
 
 def test_the_defaults_fit_the_schema_and_the_launchers_own() -> None:
-    """Only what a pod needs differs from the launcher's defaults: the address, the log, the form of its lines."""
+    """Only what a pod needs differs from the launcher's defaults: the address, the log, time for load balancers."""
     config = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["config"]
     differing = {}
     for name in GENERATE.settings():
         default = FIELDS[name].default
         if config[GENERATE.camel(name)] != ("" if default is None else default):
             differing[name] = config[GENERATE.camel(name)]
-    assert differing == {"host": "0.0.0.0", "engine_log": "-", "log_format": "json"}
+    assert differing == {"host": "0.0.0.0", "engine_log": "-", "log_format": "json", "drain_delay": 10}
 
 
 @pytest.mark.parametrize("name", list(FIELDS))

@@ -11,10 +11,11 @@
 {{- end -}}
 
 {{- define "xuanyuan.checkTermination" -}}
-{{- $needed := add (int .Values.termination.preStopSeconds) (ceil .Values.config.drainTimeout | int64) 10 -}}
+{{- $drain := add (ceil .Values.config.drainDelay | int64) (ceil .Values.config.drainTimeout | int64) -}}
+{{- $needed := add (int .Values.termination.preStopSeconds) $drain 10 -}}
 {{- $grace := int .Values.termination.gracePeriodSeconds -}}
 {{- if le $grace (int $needed) -}}
-{{- fail (printf "values.termination.gracePeriodSeconds must be more than termination.preStopSeconds + config.drainTimeout + 10 = %d, or answers are cut off; got %d" $needed $grace) -}}
+{{- fail (printf "values.termination.gracePeriodSeconds must be more than termination.preStopSeconds + config.drainDelay + config.drainTimeout + 10 = %d, or answers are cut off; got %d" $needed $grace) -}}
 {{- end -}}
 {{- $deadline := int .Values.rollout.progressDeadlineSeconds -}}
 {{- if le $deadline (ceil .Values.config.startTimeout | int) -}}

@@ -328,7 +328,7 @@ livenessProbe:
     # For the volume's group, which is the server's; where the chart sets no group, for all in the pod.
     defaultMode: {{ ternary "0440" "0444" (gt (int64 $.Values.security.fsGroup) 0) }}
     items:
-      - key: {{ ternary $.Values.keys.secretKey "keys.json" (ne $.Values.keys.existingSecret "") | quote }}
+      - key: {{ ternary $.Values.keys.file "keys.json" (ne $.Values.keys.existingSecret "") | quote }}
         path: keys.json
 {{- end }}
 {{- if .Values.catalog }}
