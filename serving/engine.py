@@ -15,6 +15,14 @@ from serving.guard.served import Served
 from serving.plan import Plan
 
 GUARD = "serving.guard.Guard"
+# vLLM's own compilation for a CPU (vllm/platforms/cpu.py) but for the backend, whose code the next start can load.
+CPU_COMPILATION = {
+    "mode": 2,  # DYNAMO_TRACE_ONCE
+    "backend": "serving.cpu_compile.inductor",
+    "custom_ops": ["none"],
+    "ir_enable_torch_wrap": False,
+    "cudagraph_mode": "NONE",
+}
 
 
 @dataclass(frozen=True)
@@ -37,22 +45,28 @@ def engine_spec(
     *,
     preloads: Iterable[Path] = (),
     cpus: tuple[int, ...] = (),
+    compiles: bool = False,
     passed: tuple[str, ...] = (),
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> EngineSpec:
     """The arguments and environment of vLLM's server.
 
-    `preloads` are shared libraries to load first (CPU), `cpus` the cores to bind, `passed` what the user wrote after
-    `--`: it comes last and so wins over ours. `environ` is the launcher's own: what tunes the CPU engine in it stays.
+    `preloads` are shared libraries to load first (CPU), `cpus` the cores to bind, `compiles` whether this box can
+    compile for its CPU, `passed` what the user wrote after `--`: it comes last and so wins over ours. `environ` is the
+    launcher's own: what tunes the CPU engine in it stays.
     """
-    args = [word for flag, value in arguments(config, checkpoint, plan) for word in words(flag, value)]
+    rows = arguments(config, checkpoint, plan, compiles)
+    args = [word for flag, value in rows for word in words(flag, value)]
     env = environment(config, plan, tuple(preloads), cpus, environ) | served(config, checkpoint, plan).to_environ()
     return EngineSpec(checkpoint.path, (*args, *passed), env)
 
 
-def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list[tuple[str, object]]:
+def arguments(
+    config: ServingConfig, checkpoint: Checkpoint, plan: Plan, compiles: bool = False
+) -> list[tuple[str, object]]:
     """Flag and value, row by row. None leaves a row out, True is a bare flag."""
     cuda = plan.device == "cuda"
+    eager = config.enforce_eager or plan.enforce_eager or not (cuda or compiles)
     bitsandbytes = plan.quantization == "bitsandbytes"
     return [
         ("--model", checkpoint.path),
@@ -71,7 +85,8 @@ def arguments(config: ServingConfig, checkpoint: Checkpoint, plan: Plan) -> list
         ("--pipeline-parallel-size", plan.pipeline_parallel_size),
         ("--gpu-memory-utilization", plan.gpu_memory_utilization if cuda else None),
         ("--kv-cache-memory-bytes", config.kv_cache_memory_bytes or (None if cuda else plan.kv_cache_bytes)),
-        ("--enforce-eager", plan.enforce_eager or None),
+        ("--enforce-eager", eager or None),
+        ("--compilation-config", None if cuda or eager else CPU_COMPILATION),
         ("--enable-prefix-caching", True),
         ("--enable-chunked-prefill", True),
         # The family's sampling is what a request gets that asks for none.

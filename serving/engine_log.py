@@ -18,6 +18,11 @@ EXCEPTION_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception
 # These say that something failed, not what.
 NOT_A_CAUSE = ("Engine core initialization failed", "EngineCore failed", "cancelled")
 PROGRESS_SECONDS = 10.0
+# vLLM's last line before it compiles, and what that means to a user who waits.
+COMPILING = (
+    "Warming up model for the compilation",
+    "compiling the model for this processor, once (about a minute; the next start loads it)",
+)
 
 
 class OneLine(logging.Formatter):
@@ -139,4 +144,5 @@ class EngineLog:
     def last_line(self) -> str:
         """The newest line of the log, cut to a terminal's width."""
         lines = (line for line in reversed(self.text().splitlines()) if line.strip())
-        return next(lines, "still starting")[:160]
+        newest = next(lines, "still starting")
+        return COMPILING[1] if COMPILING[0] in newest else newest[:160]

@@ -125,7 +125,7 @@ def _lay_out(inputs: Inputs, tensor: int, pipeline: int, weights: int, requests:
     """The plan for `requests` answers at a time."""
     checkpoint, device = inputs.checkpoint, inputs.hardware.device
     gpus = inputs.hardware.gpus[: tensor * pipeline]
-    eager = device == "cpu" or is_bitsandbytes(checkpoint)
+    eager = is_bitsandbytes(checkpoint)
     memory = min((usable(gpu) for gpu in gpus), default=inputs.hardware.memory_available_bytes // tensor)
     utilization = inputs.gpu_memory_utilization or safe_utilization(gpus)
     step = max(requests, step_tokens(device, gpus))
@@ -133,7 +133,7 @@ def _lay_out(inputs: Inputs, tensor: int, pipeline: int, weights: int, requests:
     parts = {
         "weight_bytes": weights,
         "activation_bytes": activation_bytes(checkpoint, inputs.dtype, step, requests, tensor, device),
-        "graph_bytes": 0 if eager else graph_bytes(requests),
+        "graph_bytes": 0 if eager or device == "cpu" else graph_bytes(requests),
         "process_bytes": cpu_process_bytes(checkpoint, inputs.dtype, tensor) if device == "cpu" else 0,
     }
     per_token = kv_bytes_per_token(checkpoint, inputs.dtype, tensor, pipeline)

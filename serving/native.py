@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from pathlib import Path
 TCMALLOC = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4")
 # Intel's OpenMP, from the wheel intel-openmp, which puts it beside Python's own libraries.
 OPENMP = (f"{sys.prefix}/lib/libiomp5.so", "libiomp5.so")
+# What torch compiles with on a CPU where CXX names nothing else, and the header its code includes.
+COMPILER = "g++"
+PYTHON_HEADER = "Python.h"
 # What the CPU engine is linked against.
 NUMA = ("libnuma.so.1",)
 
@@ -19,6 +24,14 @@ def find_preloads() -> tuple[Path, ...]:
     """What to put into LD_PRELOAD for the CPU engine, in this order: tcmalloc and Intel's OpenMP, where they are."""
     found = (find_library(TCMALLOC), find_library(OPENMP))
     return tuple(path for path in found if path)
+
+
+def lacks_to_compile(environ: Mapping[str, str] = os.environ) -> str:
+    """What this box lacks to compile a model for its CPU, or ''."""
+    compiler = environ.get("CXX") or COMPILER
+    if not shutil.which(compiler):
+        return compiler
+    return "" if Path(sysconfig.get_path("include"), PYTHON_HEADER).exists() else PYTHON_HEADER
 
 
 def find_library(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> Path | None:

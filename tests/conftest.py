@@ -25,8 +25,8 @@ def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """`make serve` without a model: the demo in bf16."""
-    yield from running([], tmp_path_factory.mktemp("demo_server"))
+    """`make serve` without a model: the demo in bf16, compiled as it is for a user."""
+    yield from running(["--no-enforce-eager"], tmp_path_factory.mktemp("demo_server"))
 
 
 @pytest.fixture(scope="session", params=[form for form in FORMS if form != "bf16"])

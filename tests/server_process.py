@@ -21,7 +21,9 @@ class ServerProcess:
         self.log = folder / "engine.log"
         self.screen_file = folder / "screen.txt"
         self.args = tuple(args)
-        command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *args]
+        # Compiling takes a minute for every new shape of a checkpoint: only who asks for it gets it.
+        eager = () if "--no-enforce-eager" in args else ("--enforce-eager",)
+        command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *eager, *args]
         with self.screen_file.open("w") as screen:
             self.process = subprocess.Popen(
                 command,
@@ -34,7 +36,7 @@ class ServerProcess:
         self.url = ""
         self.family: list[psutil.Process] = []
 
-    def wait_ready(self, timeout: float = 150) -> "ServerProcess":
+    def wait_ready(self, timeout: float = 300) -> "ServerProcess":
         """Return when the server says it is ready; fail with what it printed when it ends before."""
         deadline = time.monotonic() + timeout
         while not (found := READY.search(self.screen())):

@@ -85,7 +85,8 @@ def test_vllm_still_keeps_grammars_out_of_reasoning(parser: argparse.ArgumentPar
 
 def test_every_flag_that_is_set_is_watched(demo_run: dict[str, Any], family_run: dict[str, Any]) -> None:
     used = {word for run in (demo_run, family_run) for word in run["args"] if word.startswith("--")}
-    assert used <= VLLM_DEFAULTS.keys() | {"--structured-outputs-config"}
+    # The last is watched by test_cpu_compile.py.
+    assert used <= VLLM_DEFAULTS.keys() | {"--structured-outputs-config", "--compilation-config"}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,8 @@ def test_vllm_parses_what_the_demo_is_started_with(parser: argparse.ArgumentPars
     assert args.model == demo_run["model"]
     assert args.served_model_name == ["SmolLM2-135M-Instruct"]
     assert (args.host, args.port, args.dtype, args.max_model_len) == ("127.0.0.1", 8000, "bfloat16", 8192)
-    assert args.enforce_eager and args.enable_prefix_caching and args.enable_chunked_prefill
+    assert args.enable_prefix_caching and args.enable_chunked_prefill
+    assert not args.enforce_eager and args.compilation_config.backend == "serving.cpu_compile.inductor"
     assert args.load_format == "safetensors"
     assert args.middleware == ["serving.guard.Guard"]
     assert args.tokenizer_mode == "auto"
@@ -155,6 +157,16 @@ def test_all_cores_are_bound_and_what_was_tuned_by_hand_stays(monkeypatch: pytes
     assert "libiomp5" in run["env"]["LD_PRELOAD"]
     monkeypatch.setenv("KMP_BLOCKTIME", "100")
     assert dry_run()["env"]["KMP_BLOCKTIME"] == "100"
+
+
+def test_a_cpu_engine_runs_uncompiled_when_told_to_or_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--enforce-eager" in dry_run("--enforce-eager")["args"]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = xuanyuan("serve", "--dry-run", "--json")
+    args = json.loads(done.stdout)["args"]
+    assert "--enforce-eager" in args and "--compilation-config" not in args
+    assert "no-such-compiler is missing" in done.stderr
+    assert "is missing" not in xuanyuan("serve", "--dry-run", "--json", "--enforce-eager").stderr
 
 
 def test_a_family_checkpoint_on_a_gpu(family_checkpoint: Path) -> None:

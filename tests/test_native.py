@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.native import NUMA, find_library, find_preloads
+from serving.native import NUMA, find_library, find_preloads, lacks_to_compile
 
 
 @pytest.fixture
@@ -46,3 +46,9 @@ def test_preloads_load_together_and_silently() -> None:
     assert result.stderr == ""
     assert all(str(path.resolve()) in result.stdout for path in found)
     assert [path.name for path in found if "iomp" in path.name] == ["libiomp5.so"]
+
+
+def test_what_compiling_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lacks_to_compile({"CXX": "no-such-compiler"}) == "no-such-compiler"
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/nowhere")
+    assert lacks_to_compile({"CXX": sys.executable}) == "Python.h"

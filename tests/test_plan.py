@@ -289,7 +289,6 @@ def shared(name: str, free: int) -> Hardware:
             {
                 "device": "cpu",
                 "dtype": "bfloat16",
-                "enforce_eager": True,
                 "graph_bytes": 0,
                 "max_num_seqs": 128,
                 "max_num_batched_tokens": 512,

@@ -1,0 +1,45 @@
+"""The model is compiled once for a processor; later starts load what was compiled."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server_process import ServerProcess
+
+LOADED = "Directly load AOT compilation"
+OPTIONS = """
+import sys
+from vllm.config import get_attr_docs  # the configuration's own module, before a platform is chosen
+from vllm.engine.arg_utils import EngineArgs
+theirs = EngineArgs(model=sys.argv[1]).create_engine_config().compilation_config
+from serving.cpu_compile import INDUCTOR_OPTIONS
+from serving.engine import CPU_COMPILATION
+ours = EngineArgs(model=sys.argv[1], compilation_config=CPU_COMPILATION).create_engine_config().compilation_config
+assert theirs.inductor_compile_config == INDUCTOR_OPTIONS, theirs.inductor_compile_config
+for name in ("mode", "custom_ops", "ir_enable_torch_wrap", "cudagraph_mode", "splitting_ops"):
+    assert getattr(theirs, name) == getattr(ours, name), (name, getattr(theirs, name), getattr(ours, name))
+assert callable(ours.init_backend(None))
+"""
+
+
+def test_only_the_backend_differs_from_what_vllm_does_by_itself(demo: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OPTIONS, str(demo)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_code_for_another_processor_is_not_loaded() -> None:
+    from serving.cpu_compile import CompiledCode
+
+    with pytest.raises(ValueError, match="another processor"):
+        CompiledCode.deserialize_compile_artifacts(pickle.dumps(("torch 0 of a machine without AVX", b"")))
+
+
+@pytest.mark.engine
+def test_the_second_start_loads_what_the_first_compiled(demo_server: ServerProcess, tmp_path: Path) -> None:
+    second = ServerProcess(["--no-enforce-eager"], tmp_path).wait_ready()
+    second.stop()
+    assert LOADED in second.log.read_text()
