@@ -1,6 +1,7 @@
 """Real watchers: Prometheus, Alertmanager and Ray Serve as processes, and a webhook that keeps what it gets."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -169,5 +170,6 @@ def ray_serve(folder: Path) -> Iterator[tuple[str, str]]:
     metrics, http = free_port(), free_port()
     (folder / "ray_app.py").write_text(RAY_APP)
     command = [sys.executable, str(folder / "ray_app.py"), str(metrics), str(http)]
-    with process(command, folder / "ray.log", stdin=subprocess.PIPE):
+    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    with process(command, folder / "ray.log", stdin=subprocess.PIPE, env=env):
         yield f"127.0.0.1:{metrics}", f"http://127.0.0.1:{http}/"
