@@ -22,7 +22,7 @@ class RayProcess(ServerProcess):
     def __init__(self, args: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
         super().__init__(["--ray", *args], folder, env)
 
-    def wait_ready(self, timeout: float = 280) -> "RayProcess":
+    def wait_ready(self, timeout: float = 500) -> "RayProcess":
         """Return when it answers."""
         super().wait_ready(timeout)
         return self

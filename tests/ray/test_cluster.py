@@ -4,6 +4,7 @@ No engine starts. `build` makes the real Serve application; what its deployment 
 """
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from serving.config import ServingConfig
+from serving.ray.environment import local_environment, serve_environment
+from serving.ray.session import free_ports
 from tests.ray.ray_process import RayProcess
 from tests.server_process import xuanyuan
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
 # In a process of its own: Ray keeps threads, and its libraries warn.
 PROGRAM = textwrap.dedent(
     """
@@ -70,8 +74,13 @@ PROGRAM = textwrap.dedent(
 
 
 @pytest.fixture(scope="module")
-def placed() -> dict[str, dict[str, object]]:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, timeout=400)
+def placed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("declared")
+    env = {**os.environ, **serve_environment(ServingConfig(), folder), **local_environment(folder, free_ports(3))}
+    # Ray's sockets need a shorter path than the tests' folder.
+    env["RAY_TMPDIR"] = "/tmp"
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=env, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
