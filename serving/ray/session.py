@@ -27,7 +27,7 @@ def start(cpus: int, folder: Path) -> None:
             num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
+            logging_level=logging.CRITICAL,
             _temp_dir=str(folder / "ray"),
         )
     except Exception as error:
@@ -44,7 +44,7 @@ def join(address: str) -> None:
     except OSError as error:
         raise StartError(f"ray_address={address!r}: nothing answers there: {error}") from None
     try:
-        ray.init(address=address, logging_level=logging.ERROR)
+        ray.init(address=address, logging_level=logging.CRITICAL)
     except Exception as error:
         raise StartError(f"ray_address={address!r}: cannot join: {type(error).__name__}: {error}") from None
 
