@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     short = ["--max-tokens", "8", "--max-model-len", "512", "--body-timeout", "3", "--log-format", "none"]
     server = ServerProcess(short, tmp_path_factory.mktemp("fuzz"))
     try:
-        good(server.wait_ready())
+        good(server.wait_ready(), 6 * HANG_SECONDS)  # the first one warms it up
         yield server
     finally:
         assert server.stop() == 0
@@ -65,12 +65,12 @@ def document() -> dict[str, Any]:
     return {**found, "paths": {path: found["paths"][path] for path in inference}}
 
 
-def good(server: ServerProcess) -> None:
+def good(server: ServerProcess, seconds: float = HANG_SECONDS) -> None:
     """A good request is answered."""
     sent = urllib.request.Request(
         f"{server.url}/v1/chat/completions", json.dumps(CHAT).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(sent, timeout=HANG_SECONDS) as answer:
+    with urllib.request.urlopen(sent, timeout=seconds) as answer:
         assert json.load(answer)["choices"]
 
 
