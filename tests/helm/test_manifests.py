@@ -180,9 +180,8 @@ def test_one_pod_for_both_modes() -> None:
             pod["containers"][0].pop(key, None)
         for constraint in pod["topologySpreadConstraints"]:
             constraint.pop("matchLabelKeys", None)
-    worker["containers"][0]["env"] = [
-        item for item in worker["containers"][0]["env"] if item["name"] != "RAY_USAGE_STATS_ENABLED"
-    ]
+    own = standalone["containers"][0]["env"]
+    worker["containers"][0]["env"] = [item for item in worker["containers"][0]["env"] if item in own]
     assert worker == standalone
 
 
@@ -281,8 +280,29 @@ def test_ray() -> None:
     head = cluster["headGroupSpec"]["template"]["spec"]
     assert "nvidia.com/gpu" not in head["containers"][0]["resources"]["limits"]
     # KubeRay writes the command itself, and keeps the old cluster until its answers are out.
-    assert "command" not in head["containers"][0] and "args" not in head["containers"][0]
+    assert "command" not in head["containers"][0]
     assert spec["rayClusterDeletionDelaySeconds"] == group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("name", ["ray", "ray-gpu"])
+def test_rays_own_environment_is_what_the_launcher_says(name: str) -> None:
+    """Every Ray process is started with what `xuanyuan ray-config` prints; the path of a program is found there."""
+    from serving.config import load_config
+    from serving.ray.environment import serve_environment
+    from serving.ray.serve_config import FOLDER, serve_config
+
+    documents = render(ci_values(name))
+    config = load_config({}, settings(documents)).config
+    expected = serve_environment(config, FOLDER)
+    assert expected.pop("RAY_SERVE_HAPROXY_BINARY_PATH").endswith("/xuanyuan-haproxy")
+    spec = one(documents, "RayService")["spec"]
+    for pod in pod_specs(spec):
+        given = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+        assert {key: given.get(key) for key in expected} == expected
+        assert "xuanyuan-haproxy" in pod["containers"][0]["args"][0]
+    deployed, printed = yaml.safe_load(spec["serveConfigV2"]), serve_config(config)
+    printed["applications"][0].pop("runtime_env")  # the pods have it
+    assert deployed == printed
 
 
 def test_streaming_through_what_is_in_front() -> None:

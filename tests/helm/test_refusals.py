@@ -116,6 +116,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"extraEnv": [{"name": "XUANYUAN_PORT", "value": "1"}]}, ["values.extraEnv", "XUANYUAN_PORT"]),
     ({"extraEnv": [{"name": "HF_TOKEN", "value": "x"}]}, ["values.extraEnv", "HF_TOKEN"]),
+    ({"mode": "ray", "extraEnv": [{"name": "RAY_x", "value": "1"}]}, ["values.extraEnv", "RAY_x", "ray"]),
     ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, ["values.extraEnv", "A twice"]),
     ({"extraEnv": [{"name": "A B"}]}, ["values.extraEnv", "A B"]),
     ({"extraArgs": ["--port=1"]}, ["values.extraArgs", "--port"]),

@@ -19,7 +19,7 @@ JUDGES = ROOT / ".tools" / "judges" / "bin"
 # What checkov asks for, what kind of object that is meant, and why it is not done.
 CHECKOV = {
     "CKV_K8S_43": "a digest is known only where an image was pushed: image.digest takes it",
-    "CKV_K8S_35": "the guard's keys are a file; the hub's token and the test's key are what those programs read as variables",
+    "CKV_K8S_35": "the guard's keys are a file; the hub's clients and the test read theirs from a variable",
     "CKV_K8S_11": "a limit of CPU is a value, empty beside a GPU: throttling there delays every token",
     "CKV_K8S_38": "Ray's autoscaler asks the API server for workers: the head of a cluster that it scales has a token",
 }

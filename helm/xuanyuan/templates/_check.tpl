@@ -116,6 +116,9 @@
 {{- if has .name (list "TORCHINDUCTOR_CACHE_DIR" "HF_HOME" "MODELSCOPE_CACHE" "HF_HUB_OFFLINE" "HF_ENDPOINT" "MODELSCOPE_ENDPOINT" "HF_TOKEN" "MODELSCOPE_API_TOKEN" "RAY_USAGE_STATS_ENABLED") -}}
 {{- fail (printf "values.extraEnv must not set %s: the chart does" .name) -}}
 {{- end -}}
+{{- if and (eq $.Values.mode "ray") (or (hasPrefix "RAY" .name) (eq .name "VLLM_LOGGING_LEVEL")) -}}
+{{- fail (printf "values.extraEnv must not set %s with mode ray: the chart does" .name) -}}
+{{- end -}}
 {{- if hasKey $seen .name -}}
 {{- fail (printf "values.extraEnv sets %s twice" .name) -}}
 {{- end -}}

@@ -80,3 +80,31 @@ XUANYUAN_CATALOG: /etc/xuanyuan/catalog/catalog.toml
 {{- $demoBase := and (not .Values.config.model) (eq .Values.config.demoForm "base") -}}
 {{- if not (or (eq .Values.config.template "none") $demoBase (and $base (eq .Values.config.template "auto"))) -}}true{{- end -}}
 {{- end -}}
+
+{{/* What Ray's own processes read, on every node: as `xuanyuan ray-config` prints it. A test compares the two. */}}
+{{- define "xuanyuan.rayEnvironment" -}}
+{{- $folder := "/tmp/xuanyuan-haproxy" -}}
+{{- $longest := ternary (ceil .Values.config.requestTimeout | int64) 3600 (gt (float64 .Values.config.requestTimeout) 0.0) -}}
+{{- $environment := dict
+  "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING" "1"
+  "RAY_SERVE_ENABLE_HA_PROXY" "1"
+  "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC" (printf "%s/haproxy.cfg" $folder)
+  "RAY_SERVE_HAPROXY_SOCKET_PATH" (printf "%s/admin.sock" $folder)
+  "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH" (printf "%s/metrics.sock" $folder)
+  "RAY_SERVE_HAPROXY_SERVER_STATE_BASE" $folder
+  "RAY_SERVE_HAPROXY_SERVER_STATE_FILE" (printf "%s/server-state" $folder)
+  "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S" (add $longest 30)
+  "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S" "5"
+  "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER" "1s"
+  "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD" "0"
+  "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY" (ternary "1" "0" (eq .Values.config.routing "prefix"))
+  "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE" (add (int64 .Values.config.maxBodyBytes) 65536)
+  "RAY_SERVE_LOG_TO_STDERR" "0"
+  "RAY_USAGE_STATS_ENABLED" "0"
+  "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS" "0"
+  "VLLM_LOGGING_LEVEL" "WARNING" -}}
+{{- range $name, $value := $environment }}
+- name: {{ $name }}
+  value: {{ toString $value | quote }}
+{{- end }}
+{{- end -}}

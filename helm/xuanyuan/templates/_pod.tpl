@@ -74,7 +74,10 @@ spec:
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       securityContext:
         {{- include "xuanyuan.containerSecurity" . | nindent 8 }}
-      {{- if eq .role "server" }}
+      {{- if ne .role "server" }}
+      # KubeRay puts this in front of its `ray start`. Where programs are differs from image to image.
+      args: ["export RAY_SERVE_HAPROXY_BINARY_PATH=`command -v xuanyuan-haproxy`"]
+      {{- else }}
       command: [xuanyuan]
       args:
         - serve
@@ -98,9 +101,7 @@ spec:
           value: "1"
         {{- end }}
         {{- if ne .role "server" }}
-        # Nothing is reported to anybody.
-        - name: RAY_USAGE_STATS_ENABLED
-          value: "0"
+        {{- include "xuanyuan.rayEnvironment" $root | nindent 8 }}
         {{- end }}
         {{- with include "xuanyuan.extraEnv" $root | trim }}
         {{- . | nindent 8 }}
