@@ -53,8 +53,12 @@ def free_port() -> int:
 
 def fetch(url: str) -> bytes:
     """The body of a good answer. Raises OSError for any other."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return bytes(answer.read())
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
 
 
 def until(what: str, ask: Callable[[], T], seconds: float) -> T:
@@ -83,7 +87,7 @@ def process(command: list[str], log: Path, **options: Any) -> Iterator[subproces
         else:
             running.terminate()
         try:
-            running.wait(30)
+            running.wait(60)
         except subprocess.TimeoutExpired:
             running.kill()
             running.wait()
