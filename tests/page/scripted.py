@@ -22,7 +22,8 @@ SERVED = Served("float16", True, {"temperature": 0.7, "top_p": 0.95, "max_tokens
 class ScriptedServer:
     """Each answer is `pieces`, one event each, `pause` seconds apart. `requests` are the bodies that came."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, served: Served = SERVED, **settings: Any) -> None:
+        self.served = served
         self.settings = GuardSettings(**{"log_format": "none", **settings})
         self.pieces: list[str] = ["Hello."]
         self.pause = 0.0
@@ -38,7 +39,7 @@ class ScriptedServer:
 
     def start(self) -> None:
         """Listen; the second time on the port of before."""
-        guard = Guard(self.app, self.settings, drain=self.drain, served=SERVED)
+        guard = Guard(self.app, self.settings, drain=self.drain, served=self.served)
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", self.port))
@@ -67,16 +68,16 @@ class ScriptedServer:
             await whole(send, facts)
         else:
             self.requests.append(json.loads(body))
-            await self.stream(send)
+            await self.stream(send, chat=scope["path"] == "/v1/chat/completions")
 
-    async def stream(self, send: Send) -> None:
+    async def stream(self, send: Send, *, chat: bool) -> None:
         """The answer. The pace is that of a clock: what is late is caught up."""
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         begun = time.monotonic()
         for count, piece in enumerate(self.pieces):
             await asyncio.sleep(begun + count * self.pause - time.monotonic())
-            await event(send, {"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
+            await event(send, {"choices": [{"delta": {"content": piece}} if chat else {"text": piece}]})
         if not self.cut:
             await event(send, {"choices": [{"delta": {}, "finish_reason": "stop"}]})
             await event(send, {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(self.pieces)}})

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from serving.guard.served import Served
 from tests.page.conftest import Visit
 from tests.page.driver import LAST, answered, ask, finished
 from tests.page.scripted import ScriptedServer
@@ -174,6 +175,19 @@ def test_bytes_and_spaces_of_either_kind_of_vocabulary_are_readable(visit: Visit
         ["<s>", "▁Human", ":", "<0x0A>", "<0xE5>", "债券"], ["user", "Ċ", "Ġæĺ¯", "åĪ", "¸"],
     ].map((tokens) => tokens.map((token) => shown(token, isByteLevel(tokens)))))""")
     assert shown == [["<s>", "␣Human", ":", "␊", "⟨e5⟩", "债券"], ["user", "␊", "␣是", "⟨e5 88⟩", "⟨b8⟩"]]
+
+
+def test_a_checkpoint_that_only_completes_text_is_given_the_beginning_of_one(visit: Visit) -> None:
+    server = ScriptedServer(Served(chat=False))
+    server.pieces = [" a loan", " to a state."]
+    server.start()
+    page = visit(server.url)
+    expect(page.get_by_text("This checkpoint completes text.")).to_be_visible()
+    assert answered(page, "A bond is") == "a loan to a state."
+    assert (server.requests[0]["prompt"], "messages" in server.requests[0]) == ("A bond is", False)
+    answered(page, "Also,")
+    assert server.requests[1]["prompt"] == "A bond is a loan to a state.Also,"
+    server.stop()
 
 
 def composed_enter(page: Page) -> None:
