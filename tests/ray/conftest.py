@@ -12,7 +12,7 @@ from tests.ray.ray_process import RayProcess
 def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayProcess]:
     """Takes the place of the launcher's own `demo_server` for all tests in this folder."""
     server = RayProcess(
-        ["--replicas", "2", "--enforce-eager", "--kv-cache-memory-bytes", "400000000"],
+        ["--replicas", "2", "--enforce-eager", "--max-model-len", "2048", "--kv-cache-memory-bytes", "100000000"],
         tmp_path_factory.mktemp("ray_demo"),
     )
     try:

@@ -61,7 +61,15 @@ def folder() -> Path:
 
 def overhead(args: argparse.Namespace) -> None:
     """The demo with one replica against the launcher; and what Ray's own processes take of the processor for it."""
-    common = ["--enforce-eager", "--kv-cache-memory-bytes", "400000000", "--log-format", "none"]
+    common = [
+        "--enforce-eager",
+        "--max-model-len",
+        "2048",
+        "--kv-cache-memory-bytes",
+        "100000000",
+        "--log-format",
+        "none",
+    ]
     with up(ServerProcess(common, folder())) as direct, up(RayProcess(["--replicas", "1", *common], folder())) as ray:
         assert isinstance(ray, RayProcess)
         for turn in range(args.rounds):
