@@ -28,8 +28,8 @@ def free_port() -> int:
 def test_no_request_fails_while_a_new_pod_takes_over(tmp_path: Path) -> None:
     """20 clients that keep their connections and never try again: no failure, and nothing was killed."""
     port = free_port()
-    small: dict[str, Any] = {"maxModelLen": 1024, "maxNumSeqs": 32, "kvCacheMemoryBytes": 2**28, "port": port}
-    documents = render({"config": small})
+    small: dict[str, Any] = {"maxModelLen": 1024, "maxNumSeqs": 32, "kvCacheMemoryBytes": 2**28, "enforceEager": True}
+    documents = render({"config": small | {"port": port}})
     spec = one(documents, "Deployment")["spec"]["template"]["spec"]
     key = base64.b64decode(one(documents, "Secret", "-api-keys")["data"]["api-key"]).decode()
     service = Service()
