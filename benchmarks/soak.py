@@ -144,7 +144,8 @@ def sample(target: Running, minutes: float, seen: Seen) -> Sample:
 
 def middle(samples: Sequence[Sample], name: str) -> float:
     """The median of a figure over the samples that have it: in one of a starved server no answer may have begun."""
-    return median([value for item in samples if (value := getattr(item, name))] or [0.0])
+    values: list[float] = [value for item in samples if (value := getattr(item, name))]
+    return median(values) if values else 0.0
 
 
 def growth(samples: Sequence[Sample]) -> dict[str, float]:
@@ -179,6 +180,7 @@ def run(args: Namespace) -> int:
         log(f"{args.users + 5} users for {args.minutes:g} minutes …")
         soak = Soak(target, args.seed)
         samples = asyncio.run(soak.run(target, args.users, 60 * args.minutes))
+    (args.out / "soak.svg").write_text(chart(samples), encoding="utf-8")
     grown = growth(samples)
     result = {
         "minutes": args.minutes,
@@ -187,7 +189,6 @@ def run(args: Namespace) -> int:
         "outcomes": dict(soak.seen.outcomes),
     }
     (args.out / "soak.json").write_text(json.dumps(result | {"samples": [asdict(item) for item in samples]}))
-    (args.out / "soak.svg").write_text(chart(samples), encoding="utf-8")
     rows: list[list[object]] = [["", "last quarter over the second", "allowed"]]
     rows += [[name, f"{grown[name]:.3f}", f"{most:.2f}"] for name, most in ALLOWED.items()]
     rows += [[kind, count, ""] for kind, count in sorted(soak.seen.outcomes.items())]
