@@ -67,7 +67,8 @@ def main() -> None:
     logging.disable(logging.INFO)
     try:
         code = run(job, config, engine_log)
-    except Stopped:
+    except (Stopped, SystemExit):
+        # Ray's own handler, in force while Ray starts, turns a signal into the latter.
         log(STOPPED_EARLY)
         code = EXIT_STOPPED
     except Expired:
