@@ -32,6 +32,6 @@ def needs(program: str, package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not shutil.which(program), reason=f"no {program}: apt-get install {package}")
 
 
-def run(*command: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """One program to its end."""
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout)

@@ -28,9 +28,8 @@ def test_the_rules_are_valid_and_every_case_holds() -> None:
 
 
 def cases_of(alert: str) -> list[dict[str, Any]]:
-    """The promtool cases that name the alert, and the one in which nothing may fire."""
-    tests = load(ALERTS / "rules_test.yaml")["tests"]
-    return [tests[0], *(test for test in tests if alert in test["name"])]
+    """The promtool cases that name the alert."""
+    return [test for test in load(ALERTS / "rules_test.yaml")["tests"] if alert in test["name"]]
 
 
 @promtool
