@@ -48,7 +48,7 @@ AWKWARD = st.one_of(
     ),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40),
 )
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def narrowed(node: Any) -> Any:
