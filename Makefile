@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help install serve chat bench test test-slow test-ray lint clean check-system
+.PHONY: help install serve chat bench test test-slow test-ray test-live lint clean check-system
 
 DEVICE ?= auto
 # Some shells export HOST as the name of the machine: only `make serve HOST=…` counts.
@@ -32,13 +32,16 @@ bench: $(INSTALLED) ## measure the speed, at most 10 minutes (MODEL=…): a tabl
 	@exec .venv/bin/python -m benchmarks quick $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 test: .venv/.installed-dev ## all tests but the slow ones (under 15 minutes on two cores)
-	.venv/bin/python -m pytest -m "not slow and not ray" $(ARGS)
+	.venv/bin/python -m pytest -m "not slow and not ray and not live" $(ARGS)
 
 test-slow: .venv/.installed-dev ## the slow ones: long property runs, faults, signals under load
-	.venv/bin/python -m pytest -m "slow and not ray" $(ARGS)
+	.venv/bin/python -m pytest -m "slow and not ray and not live" $(ARGS)
 
 test-ray: .venv/.installed-dev ## those that need minutes of real Ray: faults, updates, scaling, several machines
-	.venv/bin/python -m pytest tests/ray -m "ray or slow" $(ARGS)
+	.venv/bin/python -m pytest -m ray $(ARGS)
+
+test-live: .venv/.installed-dev ## servers beside Prometheus and systemd, a rollout, the chart's random values
+	.venv/bin/python -m pytest -m live $(ARGS)
 
 lint: .venv/.installed-dev ## style, types and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -24,7 +24,7 @@ class ServerProcess:
         # Compiling takes a minute for every new shape of a checkpoint: only who asks for it gets it.
         eager = () if "--no-enforce-eager" in args else ("--enforce-eager",)
         command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *eager, *args]
-        with self.screen_file.open("w") as screen:
+        with self.screen_file.open("a") as screen:
             self.process = subprocess.Popen(
                 command,
                 stdout=screen,

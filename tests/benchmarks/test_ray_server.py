@@ -59,7 +59,7 @@ def test_orphans_do_not_outlive_it() -> None:
     assert not psutil.pid_exists(int(done.stdout))
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_ray_serves_the_demo_and_leaves_nothing(demo: Path, tmp_path: Path) -> None:

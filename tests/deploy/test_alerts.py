@@ -33,7 +33,7 @@ def cases_of(alert: str) -> list[dict[str, Any]]:
 
 
 @promtool
-@pytest.mark.slow
+@pytest.mark.live
 @pytest.mark.parametrize("alert", ALERT_NAMES)
 @pytest.mark.parametrize("expr", ["vector(1)", "vector(0) > 1"], ids=["always", "never"])
 def test_a_rule_that_always_or_never_fires_is_found_out(tmp_path: Path, alert: str, expr: str) -> None:

@@ -27,7 +27,7 @@ from tests.server_process import ServerProcess, xuanyuan
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.slow,
+    pytest.mark.live,
     pytest.mark.timeout(1200),
     needs("prometheus", "prometheus"),
     needs("prometheus-alertmanager", "prometheus-alertmanager"),

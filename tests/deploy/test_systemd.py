@@ -23,7 +23,7 @@ from tests.server_process import XUANYUAN
 SYSTEMD = Path("/lib/systemd/systemd")
 UNIT = (DEPLOY / "systemd" / "xuanyuan.service").read_text()
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a mount namespace"),
     pytest.mark.skipif(not SYSTEMD.exists(), reason="no systemd: apt-get install systemd"),
 ]

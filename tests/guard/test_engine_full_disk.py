@@ -35,13 +35,10 @@ class SmallDisk:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=True)
 
     def fill(self) -> None:
-        """Leave no block. Files may grow to the end of their last one."""
-        with self.filler.open("ab", buffering=0) as opened:
-            try:
-                while True:
-                    opened.write(bytes(4096))
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+        """Leave no block, and none of the files here an end of its last one to grow into."""
+        write_until_full(self.filler, bytes(4096))
+        for path in self.folder.iterdir():
+            write_until_full(path, b"\n")
 
     def free(self) -> None:
         """Make room again."""
@@ -49,6 +46,16 @@ class SmallDisk:
 
     def unmount(self) -> None:
         subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+
+def write_until_full(path: Path, piece: bytes) -> None:
+    """Append `piece` until no more is taken."""
+    with path.open("ab", buffering=0) as opened:
+        try:
+            while True:
+                opened.write(piece)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
 
 
 @pytest.fixture

@@ -138,8 +138,8 @@ def dry_run(started: Container, *, gpus: int, folder: Path) -> dict[str, Any]:
 
 
 def run(started: Container, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """The container's command with these words after `serve`. A Ray worker has none: KubeRay writes it."""
-    argv = started.argv or ["xuanyuan", "serve"]
+    """The container's command with these words after `serve`. A Ray worker's is not ours: KubeRay writes it."""
+    argv = started.argv if started.argv[:1] == ["xuanyuan"] else ["xuanyuan", "serve"]
     return subprocess.run(
         [*argv[:2], *words, *argv[2:]],
         env=started.env,

@@ -74,6 +74,7 @@ def some_values() -> st.SearchStrategy[Document]:
     )
 
 
+@pytest.mark.live
 @MANY
 @given(values=some_values())
 def test_what_the_schema_allows_is_taken_by_a_cluster_or_refused_by_name(kube_tools: Path, values: Document) -> None:
@@ -96,6 +97,7 @@ def places(node: Any = DEFAULTS, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield (*path, name)
 
 
+@pytest.mark.live
 @MANY
 @given(path=st.sampled_from(list(places())), text=AWKWARD)
 def test_awkward_texts(kube_tools: Path, path: tuple[str, ...], text: str) -> None:

@@ -12,7 +12,7 @@ from tests.helm.chart import Document, of_kind, one, render
 from tests.helm.container import from_pod
 from tests.helm.kubelet import Clients, Pod, Service, roll, wait_ready
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.live, pytest.mark.timeout(900)]
 
 CLIENTS = 20
 # A start on a busy machine with both servers on it.

@@ -279,7 +279,7 @@ def test_a_drain_and_the_end_of_the_server_are_seen(visit: Visit, short_lived: R
     page = visit(short_lived.url)
     set_up(page, key=short_lived.secrets["full"], max_tokens=250)
     ask(page, "Count from one to one thousand in words, one number in each line.")
-    expect(page.locator(f"{LAST} .body")).to_contain_text(re.compile(r"\w"))
+    expect(page.locator(f"{LAST} .body")).to_contain_text(re.compile(r"\w"), timeout=60_000)
     short_lived.process.process.terminate()
     expect(page.locator("#notice")).to_contain_text("The server is draining")
     finished(page)

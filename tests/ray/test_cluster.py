@@ -18,7 +18,7 @@ from serving.ray.session import free_ports
 from tests.ray.ray_process import RayProcess
 from tests.server_process import xuanyuan
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 # In a process of its own: Ray keeps threads, and its libraries warn.
 PROGRAM = textwrap.dedent(

@@ -1,6 +1,6 @@
 """Parts die under load: only what they had in hand fails, nothing hangs, and they come back by themselves.
 
-One of them (the engine core) is in the slow group, all are in `make test-ray`. RAY_FAULTS_TABLE names a file for the
+All are in `make test-ray`. RAY_FAULTS_TABLE names a file for the
 rows of docs/ray.md.
 """
 
@@ -111,7 +111,7 @@ def check(server: RayProcess, part: str) -> None:
     assert counts[GOOD] > CLIENTS, row
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_killed_engine_core(server: RayProcess) -> None:
     check(server, "engine core")
 

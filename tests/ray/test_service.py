@@ -28,7 +28,7 @@ from tests.test_server import (  # noqa: F401
     test_the_curl_line_of_the_banner_works_as_it_is_printed,
 )
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def table(test: Callable[..., Any], name: str) -> list[Any]:
