@@ -12,6 +12,7 @@ from tests.benchmarks.conftest import TOLERANT
 from tests.server_process import ServerProcess
 
 
+@pytest.mark.live
 @pytest.mark.engine
 def test_what_the_real_server_says_of_a_block_adds_up(demo_server: ServerProcess) -> None:
     server = Server(demo_server.url)
