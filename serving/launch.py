@@ -75,19 +75,19 @@ def prepare(
         plan,
         preloads=find_preloads() if on_cpu else (),
         cpus=hardware.cpus,
-        compiles=on_cpu and can_compile(config),
+        compiles=on_cpu and can_compile(config, plan),
         passed=passed,
         environ=os.environ,
     )
     return Prepared(config, checkpoint, plan, spec)
 
 
-def can_compile(config: ServingConfig) -> bool:
-    """Whether this box can compile the model for its CPU. Says so where it cannot, and nobody asked for that."""
+def can_compile(config: ServingConfig, plan: Plan) -> bool:
+    """Whether this box can compile the model for its CPU. Says so where it cannot, and would have."""
     lacking = lacks_to_compile()
-    if lacking and not config.enforce_eager:
+    if lacking and not (config.enforce_eager or plan.enforce_eager):
         log(
-            f"The model runs uncompiled, about a third slower: {lacking} is missing (apt-get install g++ python3-dev). "
+            f"The model runs uncompiled, and slower: {lacking} is missing (apt-get install g++ python3-dev). "
             "--enforce-eager says no more of it."
         )
     return not lacking
@@ -163,11 +163,16 @@ def take_port(host: str, port: int) -> socket.socket:
     return listening
 
 
+def engine_log_path(config: ServingConfig) -> Path:
+    """Where the engine's log goes if it goes to a file."""
+    return Path(config.engine_log) if config.engine_log else default_cache() / "logs" / f"serve-{config.port}.log"
+
+
 def engine_log(config: ServingConfig) -> str | None:
     """The engine's log file, made empty; None: the console. Raises ConfigError if the user's own cannot be written."""
     if config.engine_log == "-":
         return None
-    path = Path(config.engine_log) if config.engine_log else default_cache() / "logs" / f"serve-{config.port}.log"
+    path = engine_log_path(config)
     if path.exists() and not path.is_file():
         raise ConfigError(f"engine_log={str(path)!r}: expected a file, or '-' for the console")
     try:

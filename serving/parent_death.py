@@ -9,8 +9,7 @@ import multiprocessing
 import os
 import signal
 
-# prctl(2): the signal to get when the parent dies.
-PR_SET_PDEATHSIG = 1
+from serving.engine_child import PR_SET_PDEATHSIG
 
 
 def register() -> None:

@@ -12,7 +12,6 @@ from tests.server_process import ServerProcess
 LOADED = "Directly load AOT compilation"
 OPTIONS = """
 import sys
-from vllm.config import get_attr_docs  # the configuration's own module, before a platform is chosen
 from vllm.engine.arg_utils import EngineArgs
 theirs = EngineArgs(model=sys.argv[1]).create_engine_config().compilation_config
 from serving.cpu_compile import INDUCTOR_OPTIONS

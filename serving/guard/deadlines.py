@@ -35,8 +35,8 @@ class Deadlines:
         try:
             async with deadline.cancelling:
                 await self.app(scope, deadline.receive, send)
-        except Exception:
-            if not deadline.expired:  # else it is what the end of the request brought about
+        except Exception:  # whatever the end of the request brought about in the app; any other goes on
+            if not deadline.expired:
                 raise
         finally:
             for timer in timers:

@@ -28,7 +28,7 @@ class Errors:
         except asyncio.CancelledError:
             await exchange.refuse(STOPPED)
             raise
-        except Exception:
+        except Exception:  # of whatever kind: the client gets an error it understands, the log the stack
             LOGGER.exception("request %s failed", exchange.id)
             await exchange.refuse(INTERNAL)
         else:

@@ -74,7 +74,7 @@ class Readiness:
         """What the engine says of itself."""
         try:
             status, _ = await ask(self.context.engine, scope, "GET", "/health")
-        except Exception:
+        except Exception:  # whatever the engine's app raises, the answer is: not healthy
             LOGGER.exception("/health failed")
             return False
         return status == 200

@@ -88,7 +88,7 @@ def autoscaling(least: int, most: int) -> dict[str, Any]:
     }
 
 
-# Requests at a time beyond which a replica on two cores adds more waiting than throughput; docs/ray.md has figures.
+# Requests at a time beyond which a replica on a few cores should add more waiting than throughput. Not measured.
 TARGET_REQUESTS = 8
 
 

@@ -13,13 +13,12 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
 from serving.config import ServingConfig, load_config
-from serving.demo import default_cache
 from serving.engine import thread_binding
 from serving.engine_log import EngineLog
 from serving.errors import EXIT_ENGINE_DIED
 from serving.guard.drain import PROCESS as DRAIN
 from serving.hardware import detect
-from serving.launch import find_model
+from serving.launch import engine_log_path, find_model
 from serving.server import allow_many_connections, not_started
 
 ENGINE_POLL_SECONDS = 0.2
@@ -90,7 +89,7 @@ def log_path(config: ServingConfig, replica: str) -> str | None:
     """The replica's log: beside the launcher's, with the replica's id in its name; None: the console."""
     if config.engine_log == "-":
         return None
-    whole = Path(config.engine_log) if config.engine_log else default_cache() / "logs" / f"serve-{config.port}.log"
+    whole = engine_log_path(config)
     whole.parent.mkdir(parents=True, exist_ok=True)
     return str(whole.with_name(f"{whole.stem}.{replica}{whole.suffix}"))
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -84,7 +85,8 @@ def main() -> None:
     finally:
         end_children()
         shutil.rmtree(job.folder, ignore_errors=True)
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk does not change the exit code
+        sys.stderr.flush()
     os._exit(code)
 
 

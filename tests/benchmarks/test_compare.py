@@ -19,7 +19,7 @@ from benchmarks.console import BenchmarkError
 from benchmarks.fake_server import Behaviour, running
 from benchmarks.processes import Servers
 from benchmarks.systems import KV_FLAG, ROOT, Chosen, Recipe, System, command_of, free_port, named
-from tests.benchmarks.conftest import TOLERANT
+from tests.benchmarks.conftest import TOLERANT, exit_code
 
 
 @pytest.fixture(autouse=True)
@@ -166,10 +166,7 @@ def test_the_launcher_is_started_as_a_user_does() -> None:
 def test_what_cannot_be_compared_is_told_in_one_line(
     words: str, code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        found = main(words.split())
-    except SystemExit as error:
-        found = int(str(error.code))
+    found = exit_code(words)
     shown = capsys.readouterr().err
     assert found == code and text in shown and shown.count("\n") == 1
 

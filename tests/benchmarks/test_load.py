@@ -18,7 +18,7 @@ from benchmarks.client import Call, Server
 from benchmarks.fake_server import MODEL, Behaviour, chunk, running
 from benchmarks.metrics import Slo
 from benchmarks.workload import synthetic
-from tests.benchmarks.conftest import BEHAVIOUR, TOLERANT
+from tests.benchmarks.conftest import BEHAVIOUR, TOLERANT, exit_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,10 +155,7 @@ def test_capacity_prints_users(fake_url: str, capsys: pytest.CaptureFixture[str]
 def test_what_cannot_be_run_is_told_in_one_line(
     words: str, code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        found = main(words.split())
-    except SystemExit as error:
-        found = int(str(error.code))
+    found = exit_code(words)
     shown = capsys.readouterr().err
     assert found == code and text in shown and shown.count("\n") == 1
 

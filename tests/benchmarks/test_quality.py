@@ -13,6 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.console import BenchmarkError
 from benchmarks.quality_asks import Passage, Progress, Reply, Sample, letter, passage, passages, questions
 from benchmarks.quality_gate import Finding, Interval, Thresholds, against, bootstrap
+from tests.benchmarks.conftest import exit_code
 from tests.benchmarks.quality_server import Oracle, serving
 
 
@@ -171,9 +172,6 @@ def test_progress_says_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> 
 def test_what_cannot_be_asked_is_told_in_one_line(
     words: str, code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        found = main(words.split())
-    except SystemExit as error:
-        found = int(str(error.code))
+    found = exit_code(words)
     shown = capsys.readouterr().err.splitlines()
     assert found == code and text in shown[-1]

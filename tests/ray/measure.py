@@ -25,7 +25,7 @@ import psutil
 
 from tests.family import make_family_checkpoint
 from tests.ray.load import Load
-from tests.ray.ray_process import CONTROLLER, ROUTER, RayProcess
+from tests.ray.ray_process import CONTROLLER, ROUTER, RayProcess, small_args
 from tests.server_process import ServerProcess
 
 HITS = re.compile(r"^vllm:prefix_cache_(hits|queries)_total\{.*?\} ([\d.e+]+)$", re.MULTILINE)
@@ -107,27 +107,16 @@ def block(url: str, concurrency: int) -> dict[str, Any]:
     return {name: found[name] for name in ("output_throughput", "median_ttft_ms", "median_tpot_ms") if name in found}
 
 
-def small_args(layers: int) -> list[str]:
+def few_layers(layers: int) -> list[str]:
     """The family's architecture with few layers and random weights."""
     path = make_family_checkpoint(folder() / "XuanYuan-small-Chat", layers=layers)
-    args = [
-        str(path),
-        "--template",
-        "6b",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--served-model-name",
-        "small",
-        "--log-format",
-        "none",
-    ]
+    args = small_args(path, "--log-format", "none")
     return [*args, "--replica-cpus", "0.5", "--kv-cache-memory-bytes", "150000000"]
 
 
 def routing(args: argparse.Namespace) -> None:
     """Talks over the replicas, with each way to route."""
-    small = small_args(args.layers)
+    small = few_layers(args.layers)
     for name in args.routing:
         with up(RayProcess([*small, "--replicas", str(args.replicas), "--routing", name], folder())) as server:
             assert isinstance(server, RayProcess)
@@ -218,7 +207,7 @@ async def answer(http: aiohttp.ClientSession, url: str, name: str, messages: lis
 
 def scaling(args: argparse.Namespace) -> None:
     """One replica, a load step, up to three, and back to one; the trace on standard output."""
-    with up(RayProcess([*small_args(args.layers), "--autoscale", "1:3"], folder())) as server:
+    with up(RayProcess([*few_layers(args.layers), "--autoscale", "1:3"], folder())) as server:
         assert isinstance(server, RayProcess)
         trace = asyncio.run(step(server))
     for point in trace:

@@ -16,6 +16,12 @@ REPLICA, PROXY, CONTROLLER, ROUTER = "ray::ServeReplica", "ray::HAProxyManager",
 STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 
 
+def small_args(checkpoint: Path, *more: str, name: str = "small") -> list[str]:
+    """`xuanyuan serve`'s arguments for the family's architecture scaled down: exact, and started at once."""
+    how = ["--template", "6b", "--dtype", "float32", "--enforce-eager", "--served-model-name", name]
+    return [str(checkpoint), *how, *more]
+
+
 class RayProcess(ServerProcess):
     """A server on a Ray of its own. `wait_ready` takes longer than without Ray: three more programs start."""
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.ray.load import BROKEN, GOOD, HUNG, TOLD, WRONG, Load
-from tests.ray.ray_process import CONTROLLER, PROXY, RayProcess
+from tests.ray.ray_process import CONTROLLER, PROXY, RayProcess, small_args
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CLIENTS = 20
@@ -30,16 +30,7 @@ TABLE = os.environ.get("RAY_FAULTS_TABLE")
 @pytest.fixture(scope="module")
 def server(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayProcess]:
     """Two replicas of a small checkpoint, half a core each."""
-    args = [
-        str(small_checkpoint),
-        "--template",
-        "6b",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--served-model-name",
-        MODEL,
-    ]
+    args = small_args(small_checkpoint, name=MODEL)
     args += ["--replicas", "2", "--replica-cpus", "0.5", "--log-format", "none", "--kv-cache-memory-bytes", "100000000"]
     server = RayProcess(args, tmp_path_factory.mktemp("ray_faults"))
     try:

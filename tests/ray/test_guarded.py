@@ -16,7 +16,7 @@ import pytest
 
 from serving.keys import SCOPES, Key, add, digest
 from tests.ray.load import Load
-from tests.ray.ray_process import RayProcess
+from tests.ray.ray_process import RayProcess, small_args
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -53,16 +53,7 @@ def guarded(redis: str, small_checkpoint: Path, tmp_path_factory: pytest.TempPat
     file = folder / "keys.json"
     limited = add(file, Key("alice", digest(""), scopes=("inference",), requests_per_minute=5))
     admin = add(file, Key("root", digest(""), scopes=SCOPES))
-    args = [
-        str(small_checkpoint),
-        "--template",
-        "6b",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--served-model-name",
-        "small",
-    ]
+    args = small_args(small_checkpoint)
     args += ["--replicas", "2", "--kv-cache-memory-bytes", "150000000", "--keys-file", str(file)]
     server = RayProcess([*args, "--rate-limit-storage", redis, "--drain-timeout", "40"], folder)
     try:
@@ -129,16 +120,7 @@ def test_sigterm_lets_streams_finish_and_refuses_new_requests(guarded: Guarded) 
 
 
 def test_a_second_signal_and_sigkill_leave_nothing_behind(small_checkpoint: Path, tmp_path: Path) -> None:
-    args = [
-        str(small_checkpoint),
-        "--template",
-        "6b",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--served-model-name",
-        "small",
-    ]
+    args = small_args(small_checkpoint)
     args += ["--replicas", "1", "--kv-cache-memory-bytes", "150000000"]
     for number, ending in enumerate(("twice", "kill", "gcs")):
         folder = tmp_path / str(number)

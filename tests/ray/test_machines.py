@@ -13,7 +13,7 @@ import pytest
 
 from tests.ray.load import BROKEN, GOOD, HUNG, TOLD, WRONG, Load
 from tests.ray.machines import HTTP_PORT, Machines, can
-from tests.ray.ray_process import ROUTER
+from tests.ray.ray_process import ROUTER, small_args
 from tests.server_process import XUANYUAN
 
 pytestmark = [
@@ -77,16 +77,7 @@ def where(machines: Machines) -> list[str]:
 
 
 def small(checkpoint: Path) -> list[str]:
-    args = [
-        str(checkpoint),
-        "--template",
-        "6b",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--served-model-name",
-        "small",
-    ]
+    args = small_args(checkpoint)
     return [*args, "--replicas", "2", "--kv-cache-memory-bytes", "150000000"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.ray.ray_process import RayProcess
+from tests.ray.ray_process import RayProcess, small_args
 from tests.server_process import ServerProcess
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
@@ -25,16 +25,7 @@ def tokens(server: ServerProcess) -> list[list[int]]:
 
 
 def test_two_workers_answer_as_one(small_checkpoint: Path, tmp_path: Path) -> None:
-    args = [
-        str(small_checkpoint),
-        "--template",
-        "6b",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--served-model-name",
-        "small",
-    ]
+    args = small_args(small_checkpoint)
     found = []
     for kind, more in ((ServerProcess, []), (RayProcess, ["--tensor-parallel-size", "2"])):
         folder = tmp_path / kind.__name__
