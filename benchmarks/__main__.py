@@ -62,8 +62,13 @@ def main(argv: list[str]) -> int:
 
 
 def entry() -> None:
-    """What `python -m benchmarks` does. SIGTERM ends it like Ctrl-C, so that it leaves no server behind."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """What `python -m benchmarks` does. SIGTERM ends it like Ctrl-C, so that it leaves no server behind.
+
+    As SIGINT and not as an exception of its own: asyncio turns that into a cancelled task, where an exception that is
+    raised between any two instructions may be in a callback that swallows it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

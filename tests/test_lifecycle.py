@@ -50,6 +50,7 @@ def test_sigterm_lets_a_stream_finish_and_leaves_nothing_behind(server: ServerPr
     assert server.left_behind() == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_launcher_alone(server: ServerProcess) -> None:
     """A terminal sends Ctrl-C to the whole process group; the engine must not take it."""
     stream = open_stream(server.url, 60)
@@ -59,6 +60,7 @@ def test_ctrl_c_reaches_the_launcher_alone(server: ServerProcess) -> None:
     assert server.left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(server: ServerProcess) -> None:
     stream = open_stream(server.url, 4000)
     server.process.send_signal(signal.SIGTERM)
@@ -70,6 +72,7 @@ def test_a_second_signal_ends_at_once(server: ServerProcess) -> None:
     stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EngineCore", "Worker"])
 def test_a_dead_engine_ends_the_stream_and_the_server_with_exit_code_4(server: ServerProcess, name: str) -> None:
     stream = open_stream(server.url, 4000)
@@ -114,13 +117,17 @@ def test_an_engine_that_dies_during_the_drain_is_no_success(server: ServerProces
     assert server.left_behind() == []
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_launcher_takes_the_engine_with_it(server: ServerProcess) -> None:
     server.process.kill()
     assert server.process.wait(10) == -signal.SIGKILL
     assert server.left_behind(timeout=30) == []
 
 
-@pytest.mark.parametrize("moment", ["Importing the engine …", "Starting the engine …", "Starting the engine:"])
+@pytest.mark.parametrize(
+    "moment",
+    ["Importing the engine …", "Starting the engine …", pytest.param("Starting the engine:", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("later", [0.0, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, moment: str, later: float) -> None:
     server = ServerProcess([], tmp_path)
@@ -153,7 +160,7 @@ def test_a_taken_port_is_refused_before_anything_slow() -> None:
     [
         (["--no-such-flag"], 2, ["--no-such-flag"]),
         (["--max-model-len", "999999"], 2, ["max_model_len", "999999"]),
-        (["--block-size", "16"], 3, ["No common block size for 16"]),
+        pytest.param(["--block-size", "16"], 3, ["No common block size for 16"], marks=pytest.mark.slow),
         pytest.param(["--middleware", "no.such.Thing"], 3, ["No module named"], marks=pytest.mark.slow),
         pytest.param(["--ssl-keyfile", "/no", "--ssl-certfile", "/no"], 3, ["No such file"], marks=pytest.mark.slow),
     ],

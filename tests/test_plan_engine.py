@@ -39,6 +39,7 @@ print("bytes", sum(parameter.nbytes for parameter in model.parameters()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bf16", "gptq-4bit", "bnb-8bit"])
 def test_weights_are_those_that_vllm_allocates(form: str, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(demo_checkpoint(form))

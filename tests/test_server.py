@@ -142,6 +142,7 @@ def test_the_curl_line_of_the_banner_works_as_it_is_printed(demo_server: ServerP
     assert json.loads(done.stdout)["choices"][0]["message"]["content"]
 
 
+@pytest.mark.slow
 def test_greedy_answers_equal_those_of_transformers(demo: Path, tmp_path: Path) -> None:
     """20 prompts of 32 tokens, both sides in float32."""
     server = ServerProcess(["--dtype", "float32"], tmp_path)

@@ -112,6 +112,7 @@ def test_load_prints_one_json_object_with_vllm_benchs_names(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_known_capacity_is_found_over_real_sockets() -> None:
     """Twenty places of 400 ms make 50 requests a second."""
     behaviour, slo = Behaviour(slots=20, ttft=0.1, tpot=0.1), Slo(ttft=0.3)

@@ -69,7 +69,7 @@ def test_a_block_is_told_by_the_server_too() -> None:
     # 100 ms to the first token, and 400 ms for the others; the first two did not wait.
     assert means["prefill_s"] == pytest.approx(0.1) and means["decode_s"] == pytest.approx(0.4, abs=0.1)
     assert means["queue_s"] == pytest.approx(0.375, abs=0.12)
-    assert (moments[1].running, moments[1].waiting) == (2, 2)
+    assert (2, 2) in {(moment.running, moment.waiting) for moment in moments}
     assert len(moments) >= 3 and moments[-1].running == 0
     parts = breakdown(means | {"client_e2e_s": block.summary()["mean_e2el_ms"] / 1000}, 0.3, 0.0)
     assert parts["ceiling"] == 0.3 and parts["queue"] == means["queue_s"] and 0 <= parts["http"] < 0.1

@@ -13,6 +13,7 @@ import pytest
 
 from tests.helm.chart import CHART, CRDS, NEWEST, Document, run
 
+pytestmark = pytest.mark.slow
 WAIT = ("--wait", "--timeout", "60s")
 MODES = {"standalone": "default", "ray": "ray"}
 
