@@ -52,6 +52,8 @@ class Status:
             "chat": served.chat,
             "sampling": dict(served.sampling),
             "control_tokens": list(served.control_tokens),
+            # Announced: requests are still taken. Later this route, too, is refused as draining.
+            "draining": self.context.drain.announced,
             "uptime_seconds": round(self.context.clock() - self.started_at, 1),
             "load": None,
         }

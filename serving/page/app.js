@@ -16,6 +16,7 @@ translate(document);
 const question = byId("question");
 const chat = new Chat(show);
 const messages = new Messages(chat);
+let wasBusy = false;
 
 /** Something changed in the conversation. */
 function show(what) {
@@ -26,6 +27,10 @@ function show(what) {
   drawSidebar(chat.conversation, open);
   document.title = [chat.conversation.title, chat.info.model ?? "XuanYuan"].filter(Boolean).join(" · ");
   showPrompt();
+  if (wasBusy !== chat.busy) {
+    wasBusy = chat.busy;
+    lookAgain();
+  }
 }
 
 function open(conversation) {
@@ -94,9 +99,10 @@ setUpSettings(chat, (what) => {
 });
 
 byId("model").textContent = t("connecting");
-const lookAgain = watchStatus((info) => {
+const told = (info) => {
   chat.info = info;
   byId("start-note").textContent = t(info.chat ? "startNote" : "startCompletion");
-});
+};
+const lookAgain = watchStatus(told, () => chat.busy);
 chat.open(list()[0] ?? fresh());
 question.focus();

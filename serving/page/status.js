@@ -1,4 +1,5 @@
-// The strip in the header and the panel behind it: what is served and how busy it is, asked for every two seconds.
+// The strip in the header and the panel behind it: what is served and how busy it is, asked for every two seconds, and
+// every second while an answer comes: a server that drains is gone soon after its last one.
 
 import { status } from "./api.js";
 import { byId, el } from "./dom.js";
@@ -7,6 +8,7 @@ import { sparkline } from "./sparkline.js";
 import { number, t } from "./texts.js";
 
 const PAUSE = 2000; // milliseconds
+const BUSY_PAUSE = 1000;
 const LONGEST_PAUSE = 10_000;
 const SLOTS = 90; // three minutes
 
@@ -27,11 +29,12 @@ let failures = 0;
 let asking = false;
 let askAgain = false;
 
-/** Ask for ever. `told` gets each answer. Returns what asks at once. */
-export function watchStatus(told) {
+/** Ask for ever. `told` gets each answer; `busy` says whether an answer comes. Returns what asks at once. */
+export function watchStatus(told, busy) {
+  const pause = () => (failures ? Math.min(LONGEST_PAUSE, 1000 * 2 ** failures) : busy() ? BUSY_PAUSE : PAUSE);
   const again = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => (document.hidden ? again() : look()), failures ? Math.min(LONGEST_PAUSE, 1000 * 2 ** failures) : PAUSE);
+    timer = setTimeout(() => (document.hidden ? again() : look()), pause());
   };
   const look = async () => {
     askAgain = true;
@@ -44,17 +47,22 @@ export function watchStatus(told) {
     asking = false;
     again();
   };
-  document.addEventListener("visibilitychange", () => document.hidden || look());
+  const now = () => {
+    failures = 0; // somebody waits for it
+    look();
+  };
+  document.addEventListener("visibilitychange", () => document.hidden || now());
   look();
-  return look;
+  return now;
 }
 
 async function once(told) {
   try {
     const info = await status();
     failures = 0;
-    for (const name of ["lost", "draining", "needsKey", "badKey"]) notice(name, false);
-    dot("good");
+    for (const name of ["lost", "needsKey", "badKey"]) notice(name, false);
+    notice("draining", info.draining);
+    dot(info.draining ? "warn" : "good");
     told(info);
     draw(info);
   } catch (failure) {

@@ -1,6 +1,7 @@
 """What only an app that answers by dictation can show: markdown, speed of drawing, a cut, a lost connection."""
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -109,6 +110,37 @@ def test_the_page_finds_the_server_again_when_it_is_back(visit: Visit) -> None:
     expect(page.locator("#notice")).to_be_hidden()
     page.get_by_role("button", name="Try again").click()
     expect(finished(page)).to_have_text("Hello.")
+    server.stop()
+
+
+def test_a_drain_is_seen_at_the_end_of_an_answer_that_ends_before_the_page_would_ask_again(visit: Visit) -> None:
+    server = ScriptedServer()
+    server.pieces, server.pause = ["Short "] * 3, 1.0
+    server.start()
+    page = visit(server.url)
+    page.clock.install()
+    page.reload()
+    expect(page.locator("#dot")).to_have_class("dot good")
+    page.clock.pause_at(time.time() + 10)  # no timer of the page fires any more
+    ask(page, "Talk")
+    expect(page.locator("#stop")).to_be_visible()
+    while not server.requests:
+        page.wait_for_timeout(20)
+    server.drain.begin()
+    finished(page)
+    expect(page.locator("#notice")).to_contain_text("The server is draining")
+    server.stop()
+
+
+def test_a_server_that_will_drain_says_so_and_still_answers(visit: Visit) -> None:
+    server = ScriptedServer()
+    server.start()
+    page = visit(server.url)
+    expect(page.locator("#dot")).to_have_class("dot good")
+    server.drain.announce()
+    expect(page.locator("#notice")).to_contain_text("The server is draining")
+    assert answered(page, "Still there?") == "Hello."
+    expect(page.locator("#notice")).to_contain_text("The server is draining")
     server.stop()
 
 

@@ -103,6 +103,9 @@ async def test_asking_costs_nobody_a_request(with_keys: Guard, secrets: dict[str
 
 async def test_while_the_server_drains_it_says_so() -> None:
     guard = make_guard(Engine())
+    assert json.loads((await status(guard)).content)["draining"] is False
+    guard.context.drain.announce()
+    assert json.loads((await status(guard)).content)["draining"] is True
     guard.context.drain.begin()
     call = await status(guard)
     assert (call.status, call.error["code"]) == (503, "draining")
