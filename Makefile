@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help install serve chat bench test test-slow test-ray test-live lint clean check-system
+.PHONY: help install serve chat bench test test-slow test-ray test-live lint clean examples check-system
 
 DEVICE ?= auto
 # Some shells export HOST as the name of the machine: only `make serve HOST=…` counts.
@@ -50,8 +50,10 @@ lint: .venv/.installed-dev ## style, types and the direction of imports
 
 install: $(INSTALLED) ## what .venv needs to serve
 
+examples: .venv-examples/.installed ## the clients that examples/ shows, into .venv-examples
+
 clean: ## remove .venv and everything generated here (not the model cache)
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-examples examples/javascript/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check-system:
@@ -79,4 +81,13 @@ check-system:
 .venv/.installed-dev: requirements/dev.txt $(INSTALLED)
 	@echo "Installing what checks and tests need"
 	@$(PIP) install -qq --no-deps --require-hashes -r $<
+	@touch $@
+
+# The clients need no engine, and the engine none of the clients.
+.venv-examples/.installed: requirements/examples.txt examples/javascript/package-lock.json
+	@echo "Installing the clients of examples/, $$(grep -c '==' $<) packages: one to two minutes, once"
+	@"$(PYTHON)" -m venv --clear .venv-examples
+	@.venv-examples/bin/python -m pip --disable-pip-version-check install -qq --no-deps --require-hashes -r $<
+	@if command -v npm >/dev/null; then npm ci --prefix examples/javascript --no-audit --no-fund --loglevel=error; \
+	  else echo "npm was not found: examples/javascript was left out (apt-get install npm)"; fi
 	@touch $@

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 HERE = Path(__file__).parent
-LOCKS = tuple(HERE / f"{name}.txt" for name in ("cpu", "cuda", "dev"))
+LOCKS = tuple(HERE / f"{name}.txt" for name in ("cpu", "cuda", "dev", "examples"))
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 # PyTorch's CPU build stands in no lock; its version is the Makefile's.
 TORCH = re.compile(r"^TORCH_CPU := (torch)==([\d.]+)", re.MULTILINE)

@@ -11,7 +11,7 @@ import yaml
 from packaging.markers import Marker, default_environment
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("cpu", "cuda", "dev")
+LOCKS = ("cpu", "cuda", "dev", "examples")
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 

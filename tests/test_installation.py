@@ -8,7 +8,7 @@ from sysconfig import get_path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("cpu", "cuda", "dev")
+LOCKS = ("cpu", "cuda", "dev", "examples")
 
 
 def pins(lock: str) -> dict[str, str]:
