@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from tests.docs.source import HOLE, ROOT, Module, read_modules, texts
 
@@ -25,6 +26,7 @@ class Message:
     place: str
 
 
+@cache
 def python_messages() -> list[Message]:
     """Exceptions of our own, exceptions that are raised with a text, and what is printed on the error stream."""
     modules = read_modules(*PACKAGES)

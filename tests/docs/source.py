@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Module:
         return None
 
 
+@cache
 def read_modules(*packages: str) -> dict[str, Module]:
     """All modules of the packages, by name."""
     modules: dict[str, Module] = {}
