@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 XUANYUAN = str(Path(sys.executable).parent / "xuanyuan")
+KV_CACHE = 512 * 1024**2  # bytes: 22,000 tokens of the demo
 READY = re.compile(r"^Ready after ([\d.]+) s: (\S+)$", re.MULTILINE)
 
 
@@ -23,7 +24,9 @@ class ServerProcess:
         self.args = tuple(args)
         # Compiling takes a minute for every new shape of a checkpoint: only who asks for it gets it.
         eager = () if "--no-enforce-eager" in args else ("--enforce-eager",)
-        command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *eager, *args]
+        # Several servers live at once: of what the launcher would take of a free machine, each gets a part.
+        small = () if "--kv-cache-memory-bytes" in args else ("--kv-cache-memory-bytes", str(KV_CACHE))
+        command = [XUANYUAN, "serve", "--port", "0", "--engine-log", str(self.log), *eager, *small, *args]
         with self.screen_file.open("a") as screen:
             self.process = subprocess.Popen(
                 command,
