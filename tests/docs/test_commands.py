@@ -35,6 +35,11 @@ def once(several: Iterable[Block]) -> list[Block]:
     return list(found.values())
 
 
+def marks(block: Block) -> list[pytest.MarkDecorator]:
+    """`render` loads the tokenizer's library each time: seconds."""
+    return [pytest.mark.slow] if "xuanyuan render" in block.code_alone else []
+
+
 # Whatever a page says, what is not harmless is not run: not even when a note is missing.
 ALONE = once(each for each in BLOCKS if each.note == ("", "") and not objections(each.code_alone))
 WITH_ONE = once(
@@ -128,7 +133,7 @@ def test_what_is_not_known_to_be_harmless_is_not_run(code: str) -> None:
     assert objections(code)
 
 
-@pytest.mark.parametrize("block", ALONE, ids=str)
+@pytest.mark.parametrize("block", [pytest.param(each, marks=marks(each)) for each in ALONE], ids=str)
 def test_commands_run(block: Block, checkout: Path, home: Path) -> None:
     if block.language == "sh":
         done = run(block.code, checkout, home)
