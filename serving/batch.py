@@ -5,12 +5,14 @@ lost when it is interrupted, and it knows no /v1/completions. So the requests go
 """
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from itertools import islice
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import OpenerDirector, Request
@@ -34,6 +36,9 @@ class Outcome:
     good: bool
 
 
+Answer = Future[Outcome | None]
+
+
 @dataclass
 class Batch:
     """Asks `url` with `key`. `stopping` ends it early; `report` gets a line of progress now and then."""
@@ -46,32 +51,47 @@ class Batch:
     heard_at: float = field(default_factory=time.monotonic)
 
     def run(self, items: list[Item], concurrency: int, write: Callable[[str], None], done: int = 0) -> int:
-        """Ask for all of `items`; `done` were answered before. Returns how many failed. Raises ServingError."""
+        """Ask for all of `items`; `done` were answered before. Returns how many failed.
+
+        Raises ServingError, and KeyboardInterrupt once what was in flight then is written down.
+        """
         progress = Progress(done + len(items), done, self.report)
         waiting = iter(items)
-        running: set[Future[Outcome]] = set()
+        running: set[Answer] = set()
+
+        def settle() -> None:
+            for answer in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                if outcome := answer.result():
+                    write(outcome.line)
+                    progress.count(outcome.good)
+                running.discard(answer)
+            progress.tell()
+
         with ThreadPoolExecutor(concurrency) as pool:
             try:
                 while True:
-                    for item in waiting:
+                    for item in islice(waiting, concurrency - len(running)):
                         running.add(pool.submit(self.ask, item))
-                        if len(running) >= concurrency:
-                            break
                     if not running:
                         break
-                    finished, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        outcome = future.result()
-                        write(outcome.line)
-                        progress.count(outcome.good)
-                    progress.tell()
+                    settle()
+            except KeyboardInterrupt:
+                self.stopping.set()
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # threads that wait for an answer heed nothing else
+                self.report(f"Stopping: waiting for the {len(running):,} in flight. Ctrl-C again gives them up.")
+                while running:
+                    settle()
+                raise
             finally:
                 self.stopping.set()
-        progress.tell(end=True)
+                progress.tell(end=True)
         return progress.failed
 
-    def ask(self, item: Item) -> Outcome:
-        """One request, asked again while the server is busy or away for a moment. Raises ServingError."""
+    def ask(self, item: Item) -> Outcome | None:
+        """One request, asked again while the server is busy or away for a moment. Raises ServingError.
+
+        None: the batch was stopped before there was an answer.
+        """
         pause = 0.5
         while not self.stopping.is_set():
             try:
@@ -84,15 +104,13 @@ class Batch:
             else:
                 self.heard_at = time.monotonic()
                 if status not in BUSY:
-                    line = output_line(
-                        item, status=status, request_id=headers.get("x-request-id", ""), body=body, error=""
-                    )
+                    line = output_line(item, status=status, request_id=headers.get("x-request-id", ""), body=body)
                     return Outcome(line, status == 200)
                 asked = headers.get("retry-after", "")
                 pause = max(pause, float(asked) if asked.isdigit() else 0)
             self.stopping.wait(min(pause, LONGEST_PAUSE))
             pause = min(pause * 2, LONGEST_PAUSE)
-        return Outcome(output_line(item, status=0, request_id="", body=None, error="the batch was stopped"), False)
+        return None
 
     def send(self, item: Item) -> tuple[int, Any, Any]:
         """Status, headers and body of an answer. Raises OSError or HTTPException where there is none."""

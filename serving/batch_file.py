@@ -108,13 +108,12 @@ def replace(path: Path, kept: list[str]) -> None:
     os.replace(new, path)
 
 
-def output_line(item: Item, *, status: int, request_id: str, body: Any, error: str) -> str:
-    """One line of the output. Without an answer (`status` 0) the response is null and the error says why."""
-    response = {"status_code": status, "request_id": request_id, "body": body} if status else None
+def output_line(item: Item, *, status: int, request_id: str, body: Any) -> str:
+    """One line of the output."""
     row = {
         "id": f"batch_req_{uuid.uuid4().hex}",
         "custom_id": item.custom_id,
-        "response": response,
-        "error": {"code": "no_answer", "message": error} if error else None,
+        "response": {"status_code": status, "request_id": request_id, "body": body},
+        "error": None,
     }
     return json.dumps(row, ensure_ascii=False) + "\n"

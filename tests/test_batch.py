@@ -1,6 +1,9 @@
 """`xuanyuan batch`: OpenAI's batch format in and out, resumed where it was, and errors before slow work."""
 
 import json
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 from serving import cli
 from serving.errors import ConfigError
 from tests.chat.scripted_server import Reply, ScriptedServer, refuse, running
-from tests.server_process import ServerProcess, xuanyuan
+from tests.server_process import XUANYUAN, ServerProcess, xuanyuan
 
 GOOD = {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "Hi"}}]}
 
@@ -94,6 +97,43 @@ def test_a_busy_server_is_asked_again(server: ScriptedServer, tmp_path: Path, ou
     assert len(server.requests) == 3
 
 
+def test_ctrl_c_keeps_what_is_on_its_way(server: ScriptedServer, tmp_path: Path, output: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [row(name) for name in "abcd"])
+    half = len(json.dumps(GOOD)) // 2
+    pieces = [json.dumps(GOOD)[:half].encode(), json.dumps(GOOD)[half:].encode()]
+    server.script(*[Reply(pieces, headers={"Content-Type": "application/json"}, pause=1.0)] * 2)
+    words = ["batch", str(source), "-o", str(output), "--url", server.url, "--concurrency", "2"]
+    process = subprocess.Popen([XUANYUAN, *words], stderr=subprocess.PIPE, text=True)
+    while len(server.requests) < 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, screen = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert set(read(output)) == {"a", "b"}
+    assert screen == (
+        "Stopping: waiting for the 2 in flight. Ctrl-C again gives them up.\n"
+        f"2 of 4 answered, 0 failed, {screen.split()[-1]}\n"
+    )
+    server.script(good(), good())
+    assert batch(server, source, output) == 0
+    assert set(read(output)) == set("abcd")
+
+
+def test_a_second_ctrl_c_gives_them_up(server: ScriptedServer, tmp_path: Path, output: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [row("a")])
+    server.script(Reply([b"{", b"}"], pause=3.0))
+    words = ["batch", str(source), "-o", str(output), "--url", server.url]
+    process = subprocess.Popen([XUANYUAN, *words], stderr=subprocess.PIPE, text=True)
+    while not server.requests:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr and process.stderr.readline().startswith("Stopping: waiting for the 1 in flight.")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -161,3 +201,26 @@ def test_with_the_demo_model(demo_server: ServerProcess, tmp_path: Path, output:
     }  # fmt: skip
     assert found["0"]["response"]["body"]["choices"][0]["message"]["content"]
     assert "8 of 8 answered, 1 failed" in done.stderr
+
+
+@pytest.mark.engine
+def test_interrupted_and_run_again_it_goes_on(demo_server: ServerProcess, tmp_path: Path, output: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [row(str(number), max_tokens=40) for number in range(24)])
+    words = ["batch", str(source), "-o", str(output), "--url", demo_server.url, "--concurrency", "3"]
+    process = subprocess.Popen([XUANYUAN, *words], stderr=subprocess.PIPE, text=True)
+    while not (output.exists() and output.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, screen = process.communicate(timeout=120)
+    assert process.returncode == 130, screen
+    first = read(output)
+    assert 0 < len(first) < 24
+    done = xuanyuan(*words, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(first)} were answered before." in done.stderr
+    assert "24 of 24 answered, 0 failed" in done.stderr
+    both = read(output)
+    assert len(both) == 24
+    # What was answered before is not asked for again.
+    assert {name: both[name]["id"] for name in first} == {name: answer["id"] for name, answer in first.items()}
