@@ -61,7 +61,8 @@ def document() -> dict[str, Any]:
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", OPENAPI], capture_output=True, text=True, check=True, env=env)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    inference = [route.path for route in ROUTES if route.access is Access.INFERENCE]
+    # The guard answers /status itself.
+    inference = {route.path for route in ROUTES if route.access is Access.INFERENCE} - {"/status"}
     return {**found, "paths": {path: found["paths"][path] for path in inference}}
 
 

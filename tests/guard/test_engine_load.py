@@ -67,6 +67,7 @@ async def test_a_killed_engine_is_told_to_every_stream(tmp_path: Path, name: str
         while (ready := await asyncio.to_thread(get, f"{server.url}/ready"))[0]:
             assert ready[0] == 503
         assert await asyncio.to_thread(server.process.wait, 30) == 4
+        assert "The engine died" in server.screen() and "Traceback" not in server.screen()
         assert server.left_behind() == []
     finally:
         server.stop()

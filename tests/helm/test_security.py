@@ -25,7 +25,6 @@ CHECKOV = {
     "CKV_K8S_35": "the guard's keys are a file; the hub's clients and the test read theirs from a variable",
     "CKV_K8S_40": "where security.runAsUser is 0 the platform assigns the user, a high one",
     "CKV_K8S_43": "a digest is known only where an image was pushed: image.digest takes it",
-    "CKV2_K8S_6": "the policies can be turned off, for clusters that have their own: networkPolicy.enabled",
 }
 # What helm-doctor asks for, and why it is not done.
 DOCTOR = {

@@ -29,7 +29,8 @@ def talk(page: Page) -> None:
 
 
 def failed(page: Page) -> None:
-    page.route("**/v1/chat/completions", lambda route: route.abort())
+    for path in ("v1/chat/completions", "status"):
+        page.route(f"**/{path}", lambda route: route.abort())
     ask(page, "Lost")
     expect(page.locator(".error")).to_be_visible()
     expect(page.locator("#notice")).to_be_visible()
