@@ -12,7 +12,8 @@ ask() {
     -H @<(echo "Authorization: Bearer ${OPENAI_API_KEY:-none}") "$@"
 }
 
-model=$(ask "$url/models" | grep -o '"id":"[^"]*"' | head -n 1 | cut -d '"' -f 4)
+models=$(ask "$url/models") || { echo "$models" >&2; exit 1; }
+model=$(echo "$models" | grep -o '"id":"[^"]*"' | head -n 1 | cut -d '"' -f 4)
 echo "Model: $model"
 ask "$url/chat/completions" -d '{
   "model": "'"$model"'", "max_tokens": 8, "temperature": 0, "stream": true,

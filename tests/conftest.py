@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.demo import FORMS, demo_checkpoint
+from tests.keyed_server import RealServer, with_keys
 from tests.server_process import ServerProcess
 
 
@@ -40,6 +41,19 @@ def family_server(family_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     """The tiny family checkpoint behind the family's 6b template."""
     args = [str(family_checkpoint), "--template", "6b", "--dtype", "float32"]
     yield from running(args, tmp_path_factory.mktemp("family_server"))
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """The demo model behind keys."""
+    yield from real_server(tmp_path_factory.mktemp("real"))
+
+
+def real_server(folder: Path) -> Iterator[RealServer]:
+    """The demo model behind keys, for as long as the fixture lives."""
+    args, secrets = with_keys(folder)
+    for process in running(args, folder):
+        yield RealServer(process, secrets)
 
 
 def running(args: list[str], folder: Path) -> Iterator[ServerProcess]:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
-from serving.keys import Key, add, digest
-from tests.conftest import running
+from tests.conftest import real_server
+from tests.keyed_server import RealServer
 from tests.page.scripted import ScriptedServer
-from tests.server_process import ServerProcess
 
 CHROMIUM = shutil.which("chromium")
 # The rest keeps the browser from asking hosts of its maker's.
@@ -24,11 +23,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-KEYS = (
-    Key("full", digest(""), scopes=("inference", "metrics")),
-    Key("plain", digest("")),
-    Key("once", digest(""), requests_per_minute=1),
-)
 Visit = Callable[..., Page]
 
 
@@ -93,31 +87,7 @@ def scripted() -> Iterator[ScriptedServer]:
     server.stop()
 
 
-@dataclass
-class RealServer:
-    """The demo model behind keys. `secrets` are those of KEYS by name."""
-
-    process: ServerProcess
-    secrets: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        return self.process.url
-
-
-@pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    yield from real_server(tmp_path_factory.mktemp("page"))
-
-
 @pytest.fixture
 def short_lived(tmp_path: Path) -> Iterator[RealServer]:
     """One that a test may end."""
     yield from real_server(tmp_path)
-
-
-def real_server(folder: Path) -> Iterator[RealServer]:
-    secrets = {key.name: add(folder / "keys.json", key) for key in KEYS}
-    args = ["--keys-file", str(folder / "keys.json"), "--max-tokens", "2000", "--log-format", "none"]
-    for process in running(args, folder):
-        yield RealServer(process, secrets)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import RealServer, Visit
+from tests.keyed_server import RealServer
+from tests.page.conftest import Visit
 from tests.page.driver import LAST, answered, ask, finished, set_up
 from tests.server_process import ServerProcess
 
