@@ -7,16 +7,14 @@ nobody thought of forbidding it: every command must be on a list, and writes onl
 import re
 import shlex
 from collections.abc import Iterator
-from itertools import pairwise
 
 HERE_DOCUMENT = re.compile(r"<<'(\w+)'\n.*?^\1$", re.MULTILINE | re.DOTALL)
 SEPARATORS = {"|", "&&", "||", ";"}
 # Reads, prints, or writes a file that it is given. `serve` only without serving.
 COMMANDS = ("models", "plan", "config", "doctor", "keys", "render", "ray-config")
-TOOLS = ("cat", "echo", "export")
+TOOLS = (["cat"], ["echo"], ["export"])
 # These ask a server, and nothing else.
 CLIENTS = (("curl", "-s"), ("xuanyuan", "chat"), ("xuanyuan", "batch"), ("python", "-m", "benchmarks", "load"))
-FILTERS = ("grep",)
 
 
 def objections(code: str, *, with_a_server: bool = False) -> list[str]:
@@ -50,24 +48,19 @@ def statements(line: str) -> Iterator[list[str]]:
 
 
 def is_harmless(words: list[str], with_a_server: bool) -> bool:
-    """Whether one simple command is on the lists, and writes nowhere but here."""
+    """Whether one simple command is on the lists, and names no place but the folder it is run in."""
+    if "&" in words or any(leads_away(word) for word in words):
+        return False
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
-    if "&" in words or any(leads_away(word) for mark, word in pairwise(words) if ">" in mark):
-        return False
-    if words[:1] == ["xuanyuan"] and len(words) > 1 and not names_a_folder_outside(words):
+    if words[:1] == ["xuanyuan"] and len(words) > 1:
         looks = words[1] in COMMANDS or "--help" in words or (words[1] == "serve" and "--dry-run" in words)
     else:
         looks = words[:3] == ["python", "-m", "benchmarks"] and words[-1] == "--help"
-    asks = with_a_server and (any(tuple(words[: len(each)]) == each for each in CLIENTS) or words[0] in FILTERS)
-    return looks or asks or (bool(words) and words[0] in TOOLS)
+    asks = with_a_server and (any(tuple(words[: len(each)]) == each for each in CLIENTS) or words[:1] == ["grep"])
+    return looks or asks or words[:1] in TOOLS
 
 
-def names_a_folder_outside(words: list[str]) -> bool:
-    """Whether `keys` is given a file that is not here: it writes it."""
-    return words[1:2] == ["keys"] and any(leads_away(word) for word in words)
-
-
-def leads_away(path: str) -> bool:
-    """Whether a path leaves the folder that it is relative to."""
-    return path.startswith(("/", "~", "$")) or ".." in path
+def leads_away(word: str) -> bool:
+    """Whether a word, or what it sets, is a path that leaves the folder."""
+    return any(part.startswith(("/", "~", "$")) or ".." in part for part in (word, word.partition("=")[2]))

@@ -113,7 +113,11 @@ def test_every_block_is_run_or_says_why_not(block: Block) -> None:
         "xuanyuan fetch MODEL",
         "xuanyuan keys add NAME --keys-file /etc/xuanyuan/keys.json",
         "xuanyuan keys add NAME --keys-file ../keys.json",
+        "XUANYUAN_KEYS_FILE=/etc/xuanyuan/keys.json xuanyuan keys add NAME",
+        "export XUANYUAN_KEYS_FILE=/etc/xuanyuan/keys.json",
+        "xuanyuan ray-config --keys-file=/etc/xuanyuan/keys.json",
         "xuanyuan models > /etc/motd",
+        "xuanyuan models >/etc/motd",
         "xuanyuan models | tee /etc/motd",
         "xuanyuan models & ",
         "echo $(rm -r .)",
@@ -131,6 +135,12 @@ def test_every_block_is_run_or_says_why_not(block: Block) -> None:
 )
 def test_what_is_not_known_to_be_harmless_is_not_run(code: str) -> None:
     assert objections(code)
+
+
+def test_a_server_allows_clients_and_no_more() -> None:
+    assert objections("curl -s http://127.0.0.1:8000/ready | grep ready", with_a_server=True) == []
+    assert objections("curl -s -o /etc/motd http://127.0.0.1:8000/ready", with_a_server=True)
+    assert objections("xuanyuan serve", with_a_server=True)
 
 
 @pytest.mark.parametrize("block", [pytest.param(each, marks=marks(each)) for each in ALONE], ids=str)
