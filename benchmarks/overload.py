@@ -111,12 +111,17 @@ def listening(url: str) -> psutil.Process | None:
     address = urlsplit(url)
     if address.hostname not in ("127.0.0.1", "localhost"):
         return None
-    found = {
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == address.port and connection.pid
-    }
-    return min(map(psutil.Process, found), key=lambda process: process.create_time(), default=None)
+    found = [process for process in psutil.process_iter() if listens(process, address.port or 80)]
+    return min(found, key=lambda process: process.create_time(), default=None)
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    """Whether a process has a port open. (Of several that share it, psutil.net_connections() names only one.)"""
+    try:
+        held = process.net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in held)
 
 
 class Overload:
