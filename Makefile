@@ -40,7 +40,7 @@ test-slow: .venv/.installed-dev ## the slow ones: long property runs, faults, si
 test-ray: .venv/.installed-dev ## those that need minutes of real Ray: faults, updates, scaling, several machines
 	.venv/bin/python -m pytest -m ray $(ARGS)
 
-test-live: .venv/.installed-dev ## servers beside Prometheus and systemd, a rollout, the chart's random values
+test-live: .venv/.installed-dev ## Prometheus, systemd, rollouts, random values; clocks, full disks, more signals
 	.venv/bin/python -m pytest -m live $(ARGS)
 
 lint: .venv/.installed-dev ## style, types and the direction of imports

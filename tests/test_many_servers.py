@@ -152,6 +152,7 @@ def test_both_drain_on_one_sigterm_and_leave_nothing_behind(server: ServerProces
     assert not folder.exists()
 
 
+@pytest.mark.live
 def test_ctrl_c_reaches_the_launcher_alone(server: ServerProcess) -> None:
     streams = stream_of_each(server, 60)
     os.killpg(server.process.pid, signal.SIGINT)
@@ -160,6 +161,7 @@ def test_ctrl_c_reaches_the_launcher_alone(server: ServerProcess) -> None:
     assert server.left_behind() == []
 
 
+@pytest.mark.live
 def test_a_second_signal_ends_both_at_once(server: ServerProcess) -> None:
     streams = stream_of_each(server, 4000)
     server.process.send_signal(signal.SIGTERM)
@@ -172,6 +174,7 @@ def test_a_second_signal_ends_both_at_once(server: ServerProcess) -> None:
         stream.close()
 
 
+@pytest.mark.live
 def test_what_outlasts_the_drain_is_cut_off_with_an_error(tmp_path: Path) -> None:
     server = start(tmp_path, "--drain-timeout", "1").wait_ready()
     with only(server, 1):
@@ -182,6 +185,7 @@ def test_what_outlasts_the_drain_is_cut_off_with_an_error(tmp_path: Path) -> Non
     assert server.left_behind() == []
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", ["EngineCore", "Worker"])
 def test_a_dead_engine_ends_the_streams_of_both_and_the_service_with_exit_code_4(
     server: ServerProcess, name: str
@@ -208,6 +212,7 @@ def test_a_dead_server_lets_the_other_finish_and_ends_the_service_with_exit_code
     lost.close()
 
 
+@pytest.mark.live
 def test_a_hung_server_is_killed_after_the_second_signal(server: ServerProcess) -> None:
     hung = server_process(server, 0)
     hung.suspend()

@@ -25,6 +25,7 @@ from tests.server_process import ServerProcess
 SOURCE = Path(__file__).with_name("set_clock.c")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 pytestmark = [
+    pytest.mark.live,
     pytest.mark.engine,
     pytest.mark.slow,
     pytest.mark.anyio,

@@ -15,6 +15,7 @@ from tests.guard.engine_clients import Told, ask, completion, get
 from tests.server_process import ServerProcess
 
 pytestmark = [
+    pytest.mark.live,
     pytest.mark.engine,
     pytest.mark.slow,
     pytest.mark.anyio,
