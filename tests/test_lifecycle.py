@@ -59,7 +59,7 @@ def test_ctrl_c_reaches_the_launcher_alone(server: ServerProcess) -> None:
     assert server.left_behind() == []
 
 
-@pytest.mark.slow
+@pytest.mark.live
 def test_a_second_signal_ends_at_once(server: ServerProcess) -> None:
     stream = open_stream(server.url, 4000)
     server.process.send_signal(signal.SIGTERM)
@@ -83,7 +83,7 @@ def test_what_outlasts_the_drain_is_cut_off_and_told(tmp_path: Path) -> None:
     assert server.left_behind() == []
 
 
-@pytest.mark.slow
+@pytest.mark.live
 def test_a_stopped_engine_does_not_hold_up_the_end(server: ServerProcess) -> None:
     server.child("EngineCore").suspend()
     server.process.send_signal(signal.SIGTERM)
@@ -111,7 +111,7 @@ def test_sigkill_of_the_launcher_takes_the_engine_with_it(server: ServerProcess)
 
 @pytest.mark.parametrize(
     "moment",
-    ["Importing the engine …", "Starting the engine …", pytest.param("Starting the engine:", marks=pytest.mark.slow)],
+    ["Importing the engine …", "Starting the engine …", pytest.param("Starting the engine:", marks=pytest.mark.live)],
 )
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, moment: str) -> None:
     server = ServerProcess([], tmp_path)
@@ -143,7 +143,7 @@ def test_a_taken_port_is_refused_before_anything_slow() -> None:
     [
         (["--no-such-flag"], 2, ["--no-such-flag"]),
         (["--max-model-len", "999999"], 2, ["max_model_len", "999999"]),
-        pytest.param(["--block-size", "16"], 3, ["No common block size for 16"], marks=pytest.mark.slow),
+        pytest.param(["--block-size", "16"], 3, ["No common block size for 16"], marks=pytest.mark.live),
         pytest.param(["--ssl-keyfile", "/no", "--ssl-certfile", "/no"], 3, ["No such file"], marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),

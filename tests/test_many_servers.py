@@ -202,6 +202,7 @@ def test_a_dead_engine_ends_the_streams_of_both_and_the_service_with_exit_code_4
     assert server.left_behind() == []
 
 
+@pytest.mark.live
 def test_a_dead_server_lets_the_other_finish_and_ends_the_service_with_exit_code_4(server: ServerProcess) -> None:
     lost, kept = stream_of_each(server, 60)
     server_process(server, 0).kill()
@@ -230,6 +231,7 @@ def test_sigkill_of_the_launcher_takes_all_with_it(server: ServerProcess) -> Non
     assert server.left_behind(timeout=30) == []
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("wait_for", ["Importing the engine …", "Starting the engine and 2 servers …"])
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, wait_for: str) -> None:
     server = start(tmp_path)
