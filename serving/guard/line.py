@@ -10,8 +10,10 @@ so to count only those that leave a full engine would miss nearly all.)
 import math
 from dataclasses import dataclass, field
 
-# Speeds are averages over about this many seconds of a full engine, believed once this many requests were answered.
-MEMORY_SECONDS = 60.0
+# Speeds are averages over about this many generations of answers in a full engine, within these bounds in seconds, and
+# believed once this many requests were answered. Longer ones follow too late when the engine slows down under overload.
+GENERATIONS = 4
+SHORTEST_MEMORY, LONGEST_MEMORY = 10.0, 60.0
 FIRST_ANSWERS = 4
 
 
@@ -63,6 +65,14 @@ class Line:
         """Answers and prompt tokens that wait for a turn."""
         return self.sequences - self.running_sequences, self.queued_tokens
 
+    @property
+    def memory(self) -> float:
+        """Seconds over which speeds are averaged: a generation is as many answers as the engine makes at a time."""
+        if not self.done_sequences:
+            return LONGEST_MEMORY
+        generation = self.capacity * self.seconds / self.done_sequences
+        return min(max(GENERATIONS * generation, SHORTEST_MEMORY), LONGEST_MEMORY)
+
     def delay(self, sequences: int, tokens: int) -> float:
         """In how many seconds that much more work gets its turn; 0 as long as no speed is known."""
         if self.answers < FIRST_ANSWERS or not self.done_sequences:
@@ -95,7 +105,7 @@ class Line:
     def pass_time(self, now: float) -> None:
         """Count the time since the last change if the engine was full; what was seen before fades by it."""
         elapsed = now - self.now if self.full else 0.0
-        keep = math.exp(-elapsed / MEMORY_SECONDS)
+        keep = math.exp(-elapsed / self.memory)
         self.full_seconds += elapsed
         self.seconds = self.seconds * keep + elapsed
         self.done_sequences *= keep

@@ -1,7 +1,9 @@
 """The line before the engine, against an engine that is simulated in time."""
 
 import heapq
+import math
 import random
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -17,12 +19,14 @@ RATE = CAPACITY / SERVICE_SECONDS
 class Overload:
     """Requests that come `factor` times faster than the engine can answer, for a while; refused beyond `longest` s."""
 
-    def __init__(self, factor: float, longest: float, seconds: float = 300.0) -> None:
+    def __init__(self, factor: float, longest: float, seconds: float = 300.0, slower_at: float = math.inf) -> None:
         self.line = Line(CAPACITY)
         self.longest = longest
         self.seconds = seconds
+        self.slower_at = slower_at
         self.random = random.Random(7)
         self.waits: list[float] = []
+        self.started: list[float] = []
         self.refused = self.done = 0
         self.queue: list[tuple[float, Place]] = []
         self.running: list[tuple[float, int, Place]] = []
@@ -45,7 +49,9 @@ class Overload:
         while self.queue and len(self.running) < CAPACITY:
             joined, place = self.queue.pop(0)
             self.waits.append(now - joined)
-            end = now + SERVICE_SECONDS * self.random.uniform(0.5, 1.5)
+            self.started.append(now)
+            seconds = SERVICE_SECONDS * (1.5 if now > self.slower_at else 1)
+            end = now + seconds * self.random.uniform(0.5, 1.5)
             heapq.heappush(self.running, (end, id(place), place))
 
     def finish_until(self, now: float) -> None:
@@ -64,6 +70,13 @@ def test_under_overload_the_engine_stays_busy_and_nobody_waits_much_longer(facto
     settled = overload.waits[100:]
     assert max(settled) <= 1.5 * longest
     assert overload.refused > 0
+
+
+def test_waits_follow_an_engine_that_slows_down() -> None:
+    """By half, at once. Twenty seconds later a wait is again what was promised, on the average."""
+    overload = Overload(4.0, longest=5.0, seconds=110.0, slower_at=60.0)
+    later = [wait for at, wait in zip(overload.started, overload.waits, strict=True) if at > 80]
+    assert mean(later) <= 5.0
 
 
 def test_below_capacity_nobody_is_refused() -> None:
