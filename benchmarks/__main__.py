@@ -67,7 +67,7 @@ def entry() -> None:
     As SIGINT and not as an exception of its own: asyncio turns that into a cancelled task, where an exception that is
     raised between any two instructions may be in a callback that swallows it.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is born ignoring it
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         code = main(sys.argv[1:])

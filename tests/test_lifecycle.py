@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPResponse
@@ -113,9 +114,11 @@ def test_sigkill_of_the_launcher_takes_the_engine_with_it(server: ServerProcess)
     "moment",
     ["Importing the engine …", "Starting the engine …", pytest.param("Starting the engine:", marks=pytest.mark.live)],
 )
-def test_a_signal_during_the_start_ends_it(tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize("later", [0.0, pytest.param(0.4, marks=pytest.mark.live)])
+def test_a_signal_during_the_start_ends_it(tmp_path: Path, moment: str, later: float) -> None:
     server = ServerProcess([], tmp_path)
     server.wait_for(moment)
+    time.sleep(later)
     server.family = server.children()
     assert server.stop(20) == 0
     assert "Stopped before the server was ready." in server.screen()
@@ -144,6 +147,7 @@ def test_a_taken_port_is_refused_before_anything_slow() -> None:
         (["--no-such-flag"], 2, ["--no-such-flag"]),
         (["--max-model-len", "999999"], 2, ["max_model_len", "999999"]),
         pytest.param(["--block-size", "16"], 3, ["No common block size for 16"], marks=pytest.mark.live),
+        pytest.param(["--middleware", "no.such.Thing"], 3, ["No module named"], marks=pytest.mark.live),
         pytest.param(["--ssl-keyfile", "/no", "--ssl-certfile", "/no"], 3, ["No such file"], marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),

@@ -1,8 +1,7 @@
 """Whose processor time is whose while a server is overloaded."""
 
-import os
-import signal
 import socket
+import subprocess
 
 import psutil
 
@@ -10,17 +9,14 @@ from benchmarks.overload import listening
 
 
 def test_the_server_is_found_though_its_children_hold_its_port_too() -> None:
-    """A forked engine inherits the socket: the oldest of them is the server."""
+    """The engine inherits the socket: the oldest of them is the server."""
     with socket.create_server(("127.0.0.1", 0)) as port:
         url = f"http://127.0.0.1:{port.getsockname()[1]}"
-        child = os.fork()
-        if not child:
-            signal.pause()
-        try:
-            assert listening(url) == psutil.Process()
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        with subprocess.Popen(["sleep", "60"], pass_fds=[port.fileno()]) as child:
+            try:
+                assert listening(url) == psutil.Process()
+            finally:
+                child.kill()
     assert listening(url) is None
 
 

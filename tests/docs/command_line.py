@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import re
-import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NoReturn
 
 from benchmarks.__main__ import COMMANDS as BENCHMARKS
 from serving.cli import COMMANDS, Parser, split
-from tests.docs.pages import COMMAND, blocks, prose
+from tests.docs.pages import COMMAND, blocks, prose, shell_words
 from tests.docs.source import HOLE, ROOT
 
 VARIABLES = ("MODEL", "HOST", "PORT", "DEVICE", "ARGS", "PYTHON")
@@ -38,11 +37,8 @@ def command_lines(page: Path) -> Iterator[str]:
 
 def words(line: str) -> list[str]:
     """The words of a command, up to where the shell ends it; what stands for anything is left out."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
-    lexer.whitespace_split = True
-    lexer.commenters = "#"
     found: list[str] = []
-    for word in lexer:
+    for word in shell_words(line):
         if word in ENDS:
             break
         if word != HOLE:

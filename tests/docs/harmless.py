@@ -5,8 +5,9 @@ nobody thought of forbidding it: every command must be on a list, and writes onl
 """
 
 import re
-import shlex
 from collections.abc import Iterator
+
+from tests.docs.pages import shell_words
 
 HERE_DOCUMENT = re.compile(r"<<'(\w+)'\n.*?^\1$", re.MULTILINE | re.DOTALL)
 SEPARATORS = {"|", "&&", "||", ";"}
@@ -33,11 +34,8 @@ def objections(code: str, *, with_a_server: bool = False) -> list[str]:
 
 def statements(line: str) -> Iterator[list[str]]:
     """The simple commands of a line, as words."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
-    lexer.whitespace_split = True
-    lexer.commenters = "#"
     words: list[str] = []
-    for word in lexer:
+    for word in shell_words(line):
         if word in SEPARATORS:
             yield words
             words = []

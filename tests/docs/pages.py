@@ -1,6 +1,7 @@
 """The pages of the documentation, and what stands in them: blocks of commands, links, headings."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,14 @@ def blocks(page: Path) -> Iterator[Block]:
 def prose(page: Path) -> str:
     """A page without its fenced blocks."""
     return FENCE.sub("", read(page))
+
+
+def shell_words(line: str) -> shlex.shlex:
+    """A line's words and operators as the shell takes them, without its comment. Raises ValueError while it is read."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    return lexer
 
 
 def links(page: Path) -> Iterator[str]:

@@ -27,7 +27,6 @@ COMPILER = shutil.which("cc") or shutil.which("gcc")
 pytestmark = [
     pytest.mark.live,
     pytest.mark.engine,
-    pytest.mark.slow,
     pytest.mark.anyio,
     pytest.mark.skipif(COMPILER is None, reason="no C compiler here"),
 ]

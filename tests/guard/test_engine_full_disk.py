@@ -17,7 +17,6 @@ from tests.server_process import ServerProcess
 pytestmark = [
     pytest.mark.live,
     pytest.mark.engine,
-    pytest.mark.slow,
     pytest.mark.anyio,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk"),
 ]
