@@ -12,6 +12,7 @@ from serving.catalog import SAMPLING_KEYS
 from serving.checkpoint import Checkpoint
 from serving.config import ServingConfig, to_environ
 from serving.guard.served import Served
+from serving.layout import LONG_PREFILL_TOKENS
 from serving.plan import Plan
 
 GUARD = "serving.guard.Guard"
@@ -81,6 +82,7 @@ def arguments(
         ("--max-model-len", plan.max_model_len),
         ("--max-num-seqs", plan.max_num_seqs),
         ("--max-num-batched-tokens", plan.max_num_batched_tokens),
+        ("--long-prefill-token-threshold", None if cuda else min(LONG_PREFILL_TOKENS, plan.max_model_len)),
         ("--tensor-parallel-size", plan.tensor_parallel_size),
         ("--pipeline-parallel-size", plan.pipeline_parallel_size),
         ("--gpu-memory-utilization", plan.gpu_memory_utilization if cuda else None),

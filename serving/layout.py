@@ -36,12 +36,16 @@ REQUESTS = {"cpu": (128, 64, 32, 16, 8, 4), "cuda": (256, 128, 64, 32, 16, 8, 4)
 SHORT_REQUEST = 256
 # On a CPU the KV cache is real memory from the start, so it is no larger than what that many long requests fill.
 LONG_REQUEST = 1024
-# Tokens computed in one step. vLLM's defaults are 2,048, and 8,192 on large GPUs. CPU, the demo on two cores, prompts
-# of 1,600 tokens arriving beside four streams: 2,048 gave 2,340 tokens/s and stalled the streams for 1,296 ms at most,
-# 512 gave 2,737 and 209 ms, 256 gave 2,121 and 130 ms. GPU: vLLM keeps 2,048 on the A100, where more costs throughput
-# (its pull request 17885), but knows that card by name only; here every card before Hopper keeps it, so also the A800.
-STEP_TOKENS = {"cpu": 512, "cuda": 2048}
+# Tokens computed in one step: vLLM's default, and its 8,192 for large GPUs from Hopper on. It keeps 2,048 on the A100,
+# where more costs throughput (its pull request 17885), but knows that card by name only; here every card before Hopper
+# keeps it, so also the A800.
+STEP_TOKENS = 2048
 STEP_TOKENS_HOPPER = 8192
+# And at most so many of one prompt in a step on a CPU: others' answers stand still meanwhile. The demo on two cores,
+# four streams beside one prompt of 1,600 tokens after another: they stall for 380 ms, without it for 780. Four such
+# prompts at a time: steps of 2,048 give 1,870 tokens/s, a pause of 53 ms between tokens (median) and 1,300 at most;
+# steps of 512 gave 1,540 tokens/s, 280 and 420 ms.
+LONG_PREFILL_TOKENS = 512
 LARGE_GPU = 70 * GIB
 
 
@@ -128,7 +132,7 @@ def _lay_out(inputs: Inputs, tensor: int, pipeline: int, weights: int, requests:
     eager = is_bitsandbytes(checkpoint)
     memory = min((usable(gpu) for gpu in gpus), default=inputs.hardware.memory_available_bytes // tensor)
     utilization = inputs.gpu_memory_utilization or safe_utilization(gpus)
-    step = max(requests, step_tokens(device, gpus))
+    step = max(requests, step_tokens(gpus))
     block = BLOCK_SIZE[device]
     parts = {
         "weight_bytes": weights,
@@ -176,12 +180,12 @@ def is_bitsandbytes(checkpoint: Checkpoint) -> bool:
     return checkpoint.quantization is not None and checkpoint.quantization.method == "bitsandbytes"
 
 
-def step_tokens(device: str, gpus: Sequence[Gpu]) -> int:
+def step_tokens(gpus: Sequence[Gpu]) -> int:
     """max_num_batched_tokens: see STEP_TOKENS."""
     hopper = bool(gpus) and all(
         gpu.memory_bytes >= LARGE_GPU and float(gpu.compute_capability or 0) >= 9 for gpu in gpus
     )
-    return STEP_TOKENS_HOPPER if hopper else STEP_TOKENS[device]
+    return STEP_TOKENS_HOPPER if hopper else STEP_TOKENS
 
 
 def safe_utilization(gpus: Sequence[Gpu]) -> float:

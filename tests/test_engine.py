@@ -28,6 +28,7 @@ VLLM_DEFAULTS: dict[str, Any] = {
     "--max-model-len": None,
     "--max-num-seqs": None,
     "--max-num-batched-tokens": None,
+    "--long-prefill-token-threshold": 0,
     "--tensor-parallel-size": 1,
     "--pipeline-parallel-size": 1,
     "--gpu-memory-utilization": 0.92,
