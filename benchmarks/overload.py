@@ -134,13 +134,26 @@ class Overload:
         process = listening(server.url)
         self.target = Running(System("server", server), server, "", process) if process else None
 
-    def calls(self, count: int) -> list[Call]:
+    def calls(self, count: int, **changed: object) -> list[Call]:
         self.seed += 1
-        return options.calls(Namespace(**vars(self.args) | {"seed": self.seed}), self.server, count)
+        return options.calls(Namespace(**vars(self.args) | {"seed": self.seed} | changed), self.server, count)
 
-    def block(self, count: int, *, times: Sequence[float] | None = None, concurrency: int = 1) -> tuple[Block, float]:
+    def out_of_step(self, places: int) -> list[Call]:
+        """A call for each place, of evenly spread lengths, where all answers are of one length.
+
+        A closed loop would otherwise stay in step for ever: all prompts are computed in one step, and all tokens in the
+        next ones. What arrives by itself is never in step, and computing a prompt among others' tokens takes longer.
+        """
+        if not self.args.output_len:
+            return self.calls(places)
+        lengths = (max(1, self.args.output_len * place // places) for place in range(1, places + 1))
+        return [call for length in lengths for call in self.calls(1, output_len=length)]
+
+    def block(
+        self, calls: Sequence[Call], *, times: Sequence[float] | None = None, concurrency: int = 1
+    ) -> tuple[Block, float]:
         """A block, and the share of a core that other programs took meanwhile."""
-        calls, before, started = self.calls(count), self.others(), time.monotonic()
+        before, started = self.others(), time.monotonic()
         limits = options.limits(self.args)
         block = run_block(self.server, calls, times=times, concurrency=concurrency, slo=self.args.slo, limits=limits)
         return block, (self.others() - before) / (time.monotonic() - started)
@@ -157,7 +170,8 @@ class Overload:
     def loop(self, places: int) -> tuple[float, float]:
         """The rate of a closed loop, and what other programs took."""
         # What all places do first and last is not counted: then not all of them are taken.
-        block, others = self.block(WAVES * self.args.concurrency + 2 * places, concurrency=places)
+        calls = [*self.out_of_step(places), *self.calls(WAVES * self.args.concurrency + places)]
+        block, others = self.block(calls, concurrency=places)
         rate, client = closed_loop(block.outcomes, places), block.health.client_cpu
         log(f"  closed loop of {places}: {rate:.2f} requests/s; client {client:.1%}, others {others:.1%} of a core")
         return rate, others
@@ -168,7 +182,7 @@ class Overload:
         count = round(rate * self.args.seconds)
         log(f"{multiple:g} x {rate / multiple:.2f} requests/s for {self.args.seconds:g} s ({count} requests) …")
         times = arrivals(count, rate, seed=self.seed)
-        block, others = self.block(count, times=times)
+        block, others = self.block(self.calls(count), times=times)
         made = goodput(block.outcomes, self.args.slo, self.args.warm, times[-1])
         kinds = Counter(self.kind(item) for item in block.outcomes)
         waits = [item.slo_ttft for item in block.outcomes if item.ok]
@@ -270,7 +284,7 @@ def run(args: Namespace) -> int:
     earlier = args.append.read_text().splitlines() if args.append and args.append.exists() else []
     loads = [Load.from_json(line) for line in earlier]
     overload = Overload(args, options.server(args))
-    overload.block(args.concurrency, concurrency=args.concurrency)  # warms up
+    overload.block(overload.calls(args.concurrency), concurrency=args.concurrency)  # warms up
     capacity = overload.capacity()
     for multiple in args.multiples:
         loads.append(overload.load(multiple, capacity))

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from benchmarks.systems import recipe
+from benchmarks.systems import Recipe, recipe
 
 GUARD = ("--middleware", "serving.guard.Guard")
 
@@ -24,23 +24,29 @@ def without_guard(args: Sequence[str]) -> list[str]:
     return [*args[: place - 1], *args[place + 1 :]]
 
 
-def main(port: str, name: str, model: str | None = None) -> None:
-    """Do what `xuanyuan serve` does at its end: the fields are those of serving/job.py."""
-    found = recipe(model)
-    listening = socket.create_server(("127.0.0.1", int(port)))
-    os.set_inheritable(listening.fileno(), True)
-    job = {
+def job(found: Recipe, port: str, name: str, socket_fd: int) -> dict[str, object]:
+    """What serving/job.py takes."""
+    return {
         "args": [*without_guard(found.args), "--served-model-name", name],
-        "socket_fd": listening.fileno(),
+        "socket_fd": socket_fd,
         "url": f"http://127.0.0.1:{port}",
         "banner": "",
         "engine_log": None,
         "start_timeout": 600,
         "drain_timeout": 30,
+        "drain_delay": 0,
         "api_server_count": 1,
     }
+
+
+def main(port: str, name: str, model: str | None = None) -> None:
+    """Do what `xuanyuan serve` does at its end."""
+    found = recipe(model)
+    listening = socket.create_server(("127.0.0.1", int(port)))
+    os.set_inheritable(listening.fileno(), True)
     env = {**os.environ, **found.env, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "serving.server", json.dumps(job)], env)
+    text = json.dumps(job(found, port, name, listening.fileno()))
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "serving.server", text], env)
 
 
 if __name__ == "__main__":

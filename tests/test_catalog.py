@@ -58,6 +58,7 @@ def test_the_6b_rows_are_complete() -> None:
             "num_hidden_layers": 30,
             "num_attention_heads": 32,
             "num_key_value_heads": 32,
+            "intermediate_size": 11008,
             "vocab_size": 39438,
         }
 

@@ -98,7 +98,8 @@ def family(name: str) -> dict[str, Any]:
 
 
 def six_b(folder: Path) -> None:
-    edit("config.json", hidden_size=4096, num_hidden_layers=30, num_attention_heads=32, vocab_size=39438)(folder)
+    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 30, "num_attention_heads": 32}
+    edit("config.json", **sizes, vocab_size=39438)(folder)
 
 
 def nothing(_: Path) -> None:

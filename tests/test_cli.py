@@ -52,6 +52,8 @@ def test_help_is_there_and_imports_nothing_heavy(args: list[str]) -> None:
         (["serve", "--dry-run", "--", "--model", "x"], ["--model after --"]),
         (["serve", "--dry-run", "--", "--api-server-count", "2"], ["--api-server-count after --"]),
         (["serve", "--dry-run", "--", "--api_server_count=2"], ["--api_server_count after --"]),
+        (["serve", "--dry-run", "--replicas", "2"], ["replicas=2", "--ray"]),
+        (["serve", "--dry-run", "--ray", "--ray-gpu", "L20X"], ["L20X", "L20"]),
         (["serve", "a", "=b"], ["=b"]),
         (["serve", "a", " "], ["unrecognized"]),
         (["doctor", "--", "--bogus"], ["--bogus"]),

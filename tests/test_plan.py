@@ -525,6 +525,8 @@ def test_the_command_for_programs(family_checkpoint: Path, capsys: pytest.Captur
         (["--gpu", "T4", "--cpu-memory", "1GiB"], "either by --gpu"),
         (["--gpu", "T5"], 'gpu: "T5" is not known'),
         (["--cpu-memory", "lots"], 'cpu_memory: "lots" is not a size'),
+        (["--cpu-memory", "24"], 'cpu_memory: "24" is 24 bytes'),
+        (["--count", "2"], "count=2: says how many of --gpu NAME"),
     ],
 )
 def test_the_command_refuses(family_checkpoint: Path, args: list[str], says: str) -> None:
@@ -543,6 +545,27 @@ def test_the_command_refuses(family_checkpoint: Path, args: list[str], says: str
 def test_the_command_fetches_nothing(name: str, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         cli.run(["plan", name, "--gpu", "T4"])
+
+
+@pytest.mark.parametrize(
+    ("name", "quantization", "pickled"),
+    [
+        ("XuanYuan-6B", None, False),
+        ("XuanYuan-6B-Chat", None, False),
+        ("XuanYuan-6B-Chat-8bit", LLM_INT8, False),
+        ("XuanYuan-6B-Chat-4bit", GPTQ, True),
+    ],
+)
+def test_the_6b_needs_no_file(
+    name: str, quantization: Quantization | None, pickled: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = make_plan(model(name, quantization=quantization), declared("L20"))
+    assert cli.run(["plan", name, "--gpu", "L20", "--json"]) == 0
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert values["weight_bytes"] == expected.weight_bytes
+    assert values["kv_cache_tokens"] == expected.kv_cache_tokens
+    assert "it is not on this machine: computed from the sizes that the catalog gives" in values["notes"]
+    assert values["helm"]["config"].get("allowPickle", False) == pickled
 
 
 @pytest.fixture

@@ -1,28 +1,31 @@
 """`xuanyuan plan`: what a checkpoint needs, how many requests fit, and how to start it, here or on a described box.
 
 Reads config.json and the headers of the weights, nothing else: the numbers are those that `xuanyuan serve` starts with.
+Of a checkpoint that is not here the catalog's sizes do, where it has them.
 """
 
 import argparse
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from math import ceil
 from pathlib import Path
 
-from serving.catalog import HUB_ID, CatalogEntry, load_catalog
+from serving.catalog import HUB_ID, Catalog, CatalogEntry, load_catalog
+from serving.catalog_checkpoint import QUANTIZATIONS, described
 from serving.checkpoint import Checkpoint, read_checkpoint
 from serving.config import FIELDS, ServingConfig, load_config
 from serving.engine import arguments, words
-from serving.errors import CheckpointError
+from serving.errors import CheckpointError, ConfigError
 from serving.flags import add_flag, given
 from serving.hardware import Hardware, declared, detect
 from serving.hub import find_cached, hub_id, locate
 from serving.hubs import HUBS
 from serving.launch import DEFAULT_ON_GPU, find_model
 from serving.plan import Plan, plan_for
-from serving.units import GIB, format_bytes, parse_bytes
+from serving.units import GIB, MIB, format_bytes, parse_bytes
+from serving.weights import shards
 
 BAR = 60
 # The settings that a plan can be asked for.
@@ -35,6 +38,8 @@ WISHES = (
     "gpu_memory_utilization",
     "kv_cache_memory_bytes",
 )
+DESCRIBED = "it is not on this machine: computed from the sizes that the catalog gives"
+PICKLED = "its weights are pickles, which can run code: serve wants --allow-pickle"
 # vLLM's flags that come from the plan, and no others.
 PLANNED = {f"--{field.name.replace('_', '-')}" for field in fields(Plan)} | {"--kv-cache-memory-bytes"}
 # The server's settings that the plan decides, by their names in the Plan.
@@ -43,10 +48,10 @@ SETTINGS = ("device", "dtype", "max_model_len", "max_num_seqs", "tensor_parallel
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, the box, the settings that a plan takes, and the form of the answer."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="as for serve, but on this machine already")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="as for serve, but nothing is fetched")
     box = parser.add_argument_group("another box", "Without these: this one, with what is free on it now.")
     box.add_argument("--gpu", metavar="NAME", help='a card, such as "A800-80G" or "RTX 4090"')
-    box.add_argument("--count", type=int, default=1, metavar="N", help="how many of them (default: %(default)s)")
+    box.add_argument("--count", type=int, metavar="N", help="how many of them (default: 1)")
     box.add_argument("--cpu-memory", metavar="SIZE", help="no GPU, and this much free memory, such as 24GiB")
     parser.add_argument(
         "--context", dest="max_model_len", type=int, default=argparse.SUPPRESS, metavar="N", help="as --max-model-len"
@@ -62,14 +67,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan. Exit codes: 0; 2 when it does not fit or something is not usable as given."""
     config = load_config(given(args), os.environ).config
     hardware = box(args, config)
-    path, entry, name = local_model(config, hardware)
-    # Only the headers are read, so weights that are pickles do no harm.
-    checkpoint = read_checkpoint(path, entry=entry, name=name, device=hardware.device, allow_pickle=True)
+    checkpoint, notes = checkpoint_of(config, hardware)
     plan = plan_for(config, checkpoint, hardware)
+    plan = replace(plan, notes=(*plan.notes, *notes))
     flags = [
         word for flag, value in arguments(config, checkpoint, plan) if flag in PLANNED for word in words(flag, value)
     ]
-    helm = helm_values(plan, config.model, hardware)
+    helm = helm_values(plan, config.model, hardware, allow_pickle=PICKLED in notes)
     if args.json:
         print(json.dumps({**asdict(plan), "flags": flags, "helm": helm}, ensure_ascii=False, indent=2))
     elif args.helm:
@@ -81,29 +85,50 @@ def run(args: argparse.Namespace) -> int:
 
 def box(args: argparse.Namespace, config: ServingConfig) -> Hardware:
     """The box that the flags describe, else this one."""
+    if args.gpu is None and args.count is not None:
+        raise ConfigError(f"count={args.count}: says how many of --gpu NAME; name the card")
     if args.gpu is None and args.cpu_memory is None:
         return detect(config.device)
     memory = None if args.cpu_memory is None else parse_bytes(args.cpu_memory, "cpu_memory")
-    return declared(args.gpu, args.count, memory)
+    if memory is not None and memory < MIB:
+        raise ConfigError(f'cpu_memory: "{args.cpu_memory}" is {memory} bytes; write it like 24GiB')
+    return declared(args.gpu, 1 if args.count is None else args.count, memory)
 
 
-def local_model(config: ServingConfig, hardware: Hardware) -> tuple[Path, CatalogEntry | None, str | None]:
-    """What `find_model` would serve, but never fetched. Raises CheckpointError where it is not on this machine."""
+def checkpoint_of(config: ServingConfig, hardware: Hardware) -> tuple[Checkpoint, tuple[str, ...]]:
+    """What `find_model` would serve, but never fetched, and what is to be said of it.
+
+    Raises CheckpointError where it is not on this machine and the catalog does not have its sizes.
+    """
     if config.model is None and hardware.device == "cpu":
-        return find_model(config, hardware)
-    model = config.model or DEFAULT_ON_GPU
+        path, entry, name = find_model(config, hardware)
+        return read_checkpoint(path, entry=entry, name=name, device=hardware.device), ()
     catalog = load_catalog(Path(config.catalog) if config.catalog else None)
+    found = local_folder(config, catalog)
+    if isinstance(found, Checkpoint):
+        return found, (DESCRIBED, *([PICKLED] if found.quantization == QUANTIZATIONS["gptq"] else []))
+    folder, entry = found
+    # Only the headers are read, so weights that are pickles do no harm.
+    checkpoint = read_checkpoint(folder, entry=entry, device=hardware.device, allow_pickle=True)
+    return checkpoint, () if shards(folder) else (PICKLED,)
+
+
+def local_folder(config: ServingConfig, catalog: Catalog) -> Checkpoint | tuple[Path, CatalogEntry | None]:
+    """The folder of MODEL on this machine with its row, else the checkpoint that the row describes."""
+    model = config.model or DEFAULT_ON_GPU
     entry = catalog.get(model)
     if os.path.isdir(os.path.expanduser(model)) or not (entry or HUB_ID.fullmatch(model)):
-        return (*locate(model, catalog), None)
+        return locate(model, catalog)
     for hub in HUBS:
         model_id, revision = hub_id(entry, hub) if entry else (model, None)
         folder = find_cached(model_id, hub, config.revision or revision, allow_pickle=True) if model_id else None
         if folder:
-            return folder, entry, None
+            return folder, entry
+    if entry and (checkpoint := described(entry)):
+        return checkpoint
     raise CheckpointError(
         f"{model}: is not on this machine, and a plan is made from its config.json and the headers of its weights; "
-        f"give its folder, or fetch it first: `xuanyuan serve {model}` does"
+        f"give its folder, or fetch it first: `xuanyuan fetch {model}`"
     )
 
 
@@ -123,7 +148,7 @@ def report(plan: Plan, checkpoint: Checkpoint, hardware: Hardware, flags: list[s
         f"pipeline up to {plan.legal_pipeline_parallel_sizes[-1]}",
         *(f"note         {note}" for note in plan.notes),
         "",
-        "vLLM flags:",
+        "vLLM flags for memory and size (`xuanyuan serve --dry-run` has all):",
         *(f"  {flag}" for flag in " ".join(flags).replace(" --", "\n--").splitlines()),
         "",
         "Helm values:",
@@ -167,11 +192,11 @@ def speed(plan: Plan, hardware: Hardware) -> list[str]:
     seconds = plan.weight_bytes * plan.pipeline_parallel_size / bandwidth
     return [
         f"speed        reading the weights takes {seconds * 1000:.1f} ms at {bandwidth / 1e9:,.0f} GB/s: "
-        f"one user gets about {1 / seconds:.0f} tokens/s at most"
+        f"one user gets about {1 / seconds:,.0f} tokens/s at most"
     ]
 
 
-def helm_values(plan: Plan, model: str | None, hardware: Hardware) -> dict[str, object]:
+def helm_values(plan: Plan, model: str | None, hardware: Hardware, *, allow_pickle: bool = False) -> dict[str, object]:
     """Values of the chart helm/xuanyuan: settings under their names in camelCase, and what a pod asks the node for."""
     settings = {camel(name): getattr(plan, name) for name in SETTINGS}
     if plan.device == "cuda":
@@ -183,6 +208,8 @@ def helm_values(plan: Plan, model: str | None, hardware: Hardware) -> dict[str, 
         amounts = {"memory": f"{ceil(needed / GIB)}Gi"} | ({"cpu": len(hardware.cpus)} if hardware.cpus else {})
         # All of it is asked for: a node that lends less would starve the engine.
         pod = {"resources": {"requests": amounts, "limits": amounts}}
+    if allow_pickle:
+        settings["allowPickle"] = True
     return {"config": ({"model": model} if model else {}) | settings, **pod}
 
 

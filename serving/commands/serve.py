@@ -10,12 +10,14 @@ GPU a small demo model is served. What comes after -- goes to vLLM unchanged.
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any
 
-from serving.config import FIELDS, load_config
+from serving.config import FIELDS, ServingConfig, load_config
 from serving.errors import ConfigError
 from serving.flags import add_setting_flags, given
 from serving.guard.settings import parse
+from serving.hardware import declared
 from serving.launch import Prepared, prepare, serve
 
 # Settings that are flags of vLLM's too, under the same name.
@@ -38,6 +40,8 @@ LAUNCHER_ONLY = {
     "headless": "the launcher starts a server",
 }
 
+RAY_ONLY = ("ray_address", "replicas", "autoscale", "routing", "replica_cpus", "ray_gpu", "wait_for_resources")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL, every setting, and --dry-run."""
@@ -54,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     passed = tuple(args.passed)
     # A setting that vLLM is given after -- is also ours, so that port, plan, guard and banner agree with the engine.
     config = load_config(given(args) | settings_among(passed), os.environ, args.config).config
+    check_ray_settings(config, given(args))
     if config.ray and not args.dry_run:
         # It is imported by those who use it.
         from serving.ray.launch import serve_on_ray
@@ -63,6 +68,15 @@ def run(args: argparse.Namespace) -> int:
         serve(config, passed, os.environ)
     show(prepare(config, passed), as_json=args.json)
     return 0
+
+
+def check_ray_settings(config: ServingConfig, flags: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a flag that would change nothing without --ray, and for a card that nobody knows."""
+    for name in RAY_ONLY:
+        if name in flags and not config.ray:
+            raise ConfigError(f"{name}={flags[name]}: works on Ray only; add --ray")
+    if config.ray_gpu:
+        declared(config.ray_gpu)
 
 
 def settings_among(passed: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from benchmarks.goodput import closed_loop, goodput
 from benchmarks.metrics import Outcome, Slo
 from benchmarks.overload import Capacity, Load, listening, ratios, refused
 from benchmarks.soak import Sample, chart, growth
-from benchmarks.unguarded import without_guard
+from benchmarks.systems import Recipe
+from benchmarks.unguarded import job, without_guard
+from serving.job import Job
 
 
 def answered(start: float, e2el: float, ttft: float = 1.0, error: str = "", send_lag: float = 0.0) -> Outcome:
@@ -118,3 +120,9 @@ def test_only_the_guards_words_are_left_out() -> None:
         without_guard(["--a", "1"])
     with pytest.raises(ValueError, match="does not follow"):
         without_guard(["--x", "serving.guard.Guard"])
+
+
+def test_the_unguarded_server_takes_its_job() -> None:
+    found = Recipe("folder", ("--port", "1", "--middleware", "serving.guard.Guard"), {})
+    taken = Job.from_json(json.dumps(job(found, "8000", "served", 3)))
+    assert taken.args == ("--port", "1", "--served-model-name", "served")

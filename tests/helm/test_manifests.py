@@ -231,6 +231,16 @@ def test_keys_are_made_hashed_and_mounted() -> None:
     assert [item["secret"]["secretName"] for item in mounted] == ["demo-xuanyuan-keys"]
 
 
+def test_a_rollout_where_no_gpu_is_free() -> None:
+    documents = render(ci_values("gpu") | {"rollout": {"maxSurge": 0, "maxUnavailable": 1}})
+    assert one(documents, "Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+
+
+def test_a_new_chart_alone_makes_no_new_pods() -> None:
+    labels = one(render(ci_values("gpu")), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert "helm.sh/chart" not in labels
+
+
 def test_rollouts_and_disruptions() -> None:
     documents = render(ci_values("gpu"))
     deployment = one(documents, "Deployment")["spec"]

@@ -76,6 +76,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"config": {"drainTimeout": 300}}, ["values.termination.gracePeriodSeconds", "325", "got 60"]),
     ({"termination": {"preStopSeconds": 30}}, ["values.termination.gracePeriodSeconds", "80", "got 60"]),
     ({"rollout": {"progressDeadlineSeconds": 600}}, ["values.rollout.progressDeadlineSeconds", "1800", "got 600"]),
+    ({"rollout": {"maxSurge": 0}}, ["values.rollout.maxSurge", "maxUnavailable", "got 0"]),
     ({"config": {"device": "cuda"}}, ["values.gpu.count", "cuda", "got 0"]),
     (GPU | {"config": GPU["config"] | {"device": "cpu"}}, ["values.gpu.count", "cpu", "got 1"]),
     ({"gpu": {"count": 1}}, ["values.config.model", "demo"]),

@@ -2,6 +2,7 @@
      expected. */}}
 {{- define "xuanyuan.check" -}}
 {{- include "xuanyuan.checkTermination" . -}}
+{{- include "xuanyuan.checkRollout" . -}}
 {{- include "xuanyuan.checkModel" . -}}
 {{- include "xuanyuan.checkHardware" . -}}
 {{- include "xuanyuan.checkKeys" . -}}
@@ -20,6 +21,12 @@
 {{- $deadline := int .Values.rollout.progressDeadlineSeconds -}}
 {{- if le $deadline (ceil .Values.config.startTimeout | int) -}}
 {{- fail (printf "values.rollout.progressDeadlineSeconds must be more than config.startTimeout = %v, or a start that is still under way counts as failed; got %d" .Values.config.startTimeout $deadline) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "xuanyuan.checkRollout" -}}
+{{- if not (or .Values.rollout.maxSurge .Values.rollout.maxUnavailable) -}}
+{{- fail "values.rollout.maxSurge must be 1 or more where rollout.maxUnavailable is 0, or no rollout could begin; got 0" -}}
 {{- end -}}
 {{- end -}}
 
@@ -117,7 +124,7 @@
 {{- fail (printf "values.extraEnv must not set %s: the chart does" .name) -}}
 {{- end -}}
 {{- if and (eq $.Values.mode "ray") (or (hasPrefix "RAY" .name) (eq .name "VLLM_LOGGING_LEVEL")) -}}
-{{- fail (printf "values.extraEnv must not set %s with mode ray: the chart does" .name) -}}
+{{- fail (printf "values.extraEnv must not set %s with mode ray: Ray and the chart do" .name) -}}
 {{- end -}}
 {{- if hasKey $seen .name -}}
 {{- fail (printf "values.extraEnv sets %s twice" .name) -}}

@@ -41,6 +41,11 @@ app.kubernetes.io/component: server
 {{/* Labels of every object. Call with (dict "root" $ "component" NAME). */}}
 {{- define "xuanyuan.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "xuanyuan.podLabels" . }}
+{{- end -}}
+
+{{/* Labels of a pod: without the chart's version, which would load every model again when only the chart changed. */}}
+{{- define "xuanyuan.podLabels" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}

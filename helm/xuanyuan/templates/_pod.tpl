@@ -7,7 +7,7 @@
 {{- $onGpu := and (gt (int $root.Values.gpu.count) 0) (ne .role "head") -}}
 metadata:
   labels:
-    {{- include "xuanyuan.labels" (dict "root" $root "component" "server") | nindent 4 }}
+    {{- include "xuanyuan.podLabels" (dict "root" $root "component" "server") | nindent 4 }}
     {{- with $root.Values.podLabels }}
     {{- include "xuanyuan.texts" . | trim | nindent 4 }}
     {{- end }}
