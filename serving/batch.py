@@ -30,10 +30,10 @@ REPORT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request: the line for the output, and whether it is an answer."""
+    """What became of one request: the line for the output, and what went wrong, or ''."""
 
     line: str
-    good: bool
+    failure: str
 
 
 Answer = Future[Outcome | None]
@@ -63,7 +63,7 @@ class Batch:
             for answer in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                 if outcome := answer.result():
                     write(outcome.line)
-                    progress.count(outcome.good)
+                    progress.count(outcome.failure)
                 running.discard(answer)
             progress.tell()
 
@@ -105,7 +105,7 @@ class Batch:
                 self.heard_at = time.monotonic()
                 if status not in BUSY:
                     line = output_line(item, status=status, request_id=headers.get("x-request-id", ""), body=body)
-                    return Outcome(line, status == 200)
+                    return Outcome(line, "" if status == 200 else why(item, status, body))
                 asked = headers.get("retry-after", "")
                 pause = max(pause, float(asked) if asked.isdigit() else 0)
             self.stopping.wait(min(pause, LONGEST_PAUSE))
@@ -132,19 +132,28 @@ def document(text: bytes) -> Any:
         return text.decode("utf-8", "replace")
 
 
+def why(item: Item, status: int, body: Any) -> str:
+    """Which request failed, and what the server said of it."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return f"{item.custom_id}: HTTP {status}" + (f", {str(message)[:200].rstrip('.')}" if message else "")
+
+
 class Progress:
     """How far a batch is."""
 
     def __init__(self, total: int, done: int, report: Callable[[str], None]) -> None:
         self.total, self.done, self.failed = total, done, 0
+        self.first_failure = ""
         self.report = report
         self.begun = self.told = time.monotonic()
         self.before = done
 
-    def count(self, good: bool) -> None:
-        """One more."""
+    def count(self, failure: str) -> None:
+        """One more; `failure` says what went wrong, or is ''."""
         self.done += 1
-        self.failed += not good
+        self.failed += bool(failure)
+        self.first_failure = self.first_failure or failure
 
     def tell(self, *, end: bool = False) -> None:
         """Say it, if the last time was a while ago."""
@@ -154,4 +163,9 @@ class Progress:
         self.told = now
         speed = (self.done - self.before) / max(now - self.begun, 0.001)
         left = "" if end or not speed else f", about {(self.total - self.done) / speed:.0f} s left"
-        self.report(f"{self.done:,} of {self.total:,} answered, {self.failed:,} failed, {speed:.1f}/s{left}")
+        answered = self.done - self.failed
+        self.report(f"{answered:,} of {self.total:,} answered, {self.failed:,} failed, {speed:.1f}/s{left}")
+        if end and self.first_failure:
+            self.report(
+                f"The first that failed: {self.first_failure}. Run the same command to try the failed ones again"
+            )

@@ -17,6 +17,9 @@ from serving.log import log
 EXCEPTION_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception)\b.*", re.MULTILINE)
 # These say that something failed, not what.
 NOT_A_CAUSE = ("Engine core initialization failed", "EngineCore failed", "cancelled")
+# What vLLM calls an error and is a client's: a name that is not served, messages that make no conversation. The access
+# line tells of it.
+OF_CLIENTS = ("Error with model", "An error occurred in `transformers` while applying chat template")
 PROGRESS_SECONDS = 10.0
 # vLLM's last line before it compiles, and what that means to a user who waits.
 COMPILING = (
@@ -85,7 +88,13 @@ class EngineLog:
         errors = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1))
         errors.setFormatter(OneLine())
         errors.setLevel(logging.ERROR)
-        for name, handlers in (("vllm", [whole, errors]), ("serving", [whole, errors]), ("uvicorn", [whole])):
+        errors.addFilter(lambda record: not record.getMessage().startswith(OF_CLIENTS))
+        for name, handlers in (
+            ("vllm", [whole, errors]),
+            ("serving", [whole, errors]),
+            ("uvicorn", [whole]),
+            ("asyncio", [whole]),
+        ):
             logger = logging.getLogger(name)
             logger.handlers = list(handlers)
             logger.propagate = False

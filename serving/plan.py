@@ -93,8 +93,9 @@ def plan_for(config: ServingConfig, checkpoint: Checkpoint, hardware: Hardware) 
 def served_context(checkpoint: Checkpoint, wanted: int | None) -> int:
     """Tokens of prompt and answer together. Raises ConfigError beyond what the checkpoint was trained for."""
     if wanted is not None and not 1 <= wanted <= checkpoint.context:
-        takes = f"takes 1 to {checkpoint.context} tokens, what it was trained for"
-        raise ConfigError(f"max_model_len={wanted}: {checkpoint.name} {takes}")
+        raise ConfigError(
+            f"max_model_len={wanted}: {checkpoint.name} takes 1 to {checkpoint.context} tokens, what it was trained for"
+        )
     return wanted or checkpoint.context
 
 

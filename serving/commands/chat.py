@@ -17,7 +17,12 @@ KEY_VARIABLES = ("XUANYUAN_API_KEY", "OPENAI_API_KEY")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("message", nargs="?", metavar="MESSAGE", help="ask this one question; else standard input")
+    parser.add_argument(
+        "message",
+        nargs="?",
+        metavar="MESSAGE",
+        help="ask this one question; else all of standard input, and in a terminal a conversation (/help)",
+    )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
     parser.add_argument("--model", metavar="NAME", help="default: the first that the server lists")
     parser.add_argument(

@@ -71,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_for(config, checkpoint, hardware)
     plan = replace(plan, notes=(*plan.notes, *notes))
     flags = [
-        word for flag, value in arguments(config, checkpoint, plan) if flag in PLANNED for word in words(flag, value)
+        word
+        for flag, value in arguments(config, checkpoint, plan, compiles=True)
+        if flag in PLANNED
+        for word in words(flag, value)
     ]
     helm = helm_values(plan, config.model, hardware, allow_pickle=PICKLED in notes)
     if args.json:

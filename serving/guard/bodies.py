@@ -105,7 +105,7 @@ def of_64_bits(text: str) -> int:
 def explain(error: Exception) -> str:
     """What is wrong with a body, by place and kind; never its text."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos}"
+        return f"{error.msg.removesuffix(' at')} at character {error.pos}"
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 at byte {error.start}"
     return "a lone surrogate" if isinstance(error, UnicodeEncodeError) else "a number out of range"
