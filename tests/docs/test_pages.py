@@ -8,6 +8,7 @@ import pytest
 from serving.commands.config import markdown
 from serving.config import FIELDS
 from tests.docs.command_line import Unknown, check, command_lines
+from tests.docs.ids_picture import PICTURE, draw
 from tests.docs.pages import COMMAND, anchors, blocks, links, pages, prose, read
 from tests.docs.source import ROOT
 
@@ -100,3 +101,10 @@ def test_the_chinese_reference_has_the_same_settings_and_defaults() -> None:
     meanings = {name: meaning for name, _, meaning in rows}
     assert [name for name, words in choices.items() if not all(word in meanings[name] for word in words)] == []
     assert [name for name, meaning in meanings.items() if not re.search(r"[\u4e00-\u9fff]", meaning)] == []
+
+
+def test_the_picture_of_the_ids_is_what_the_page_shows() -> None:
+    """`python -m tests.docs.ids_picture` draws it anew."""
+    drawn = draw(read("docs/prompt-format.md"))
+    assert drawn.count("<rect") > 50
+    assert read(PICTURE) == drawn
