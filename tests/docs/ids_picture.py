@@ -1,7 +1,7 @@
-"""The picture of the ids on the README's first screen: `python -m tests.docs.ids_picture` draws docs/images/token-ids.svg.
+"""The picture of the ids on the README's first screen, docs/images/token-ids.svg: `python -m tests.docs.ids_picture`.
 
-It shows what docs/prompt-format.md shows as text, and takes it from there; tests/docs/test_commands.py holds that text to
-the program.
+It shows what docs/prompt-format.md shows as text, and takes it from there; tests/docs/test_commands.py holds that text
+to the program.
 """
 
 import re
