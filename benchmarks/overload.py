@@ -39,6 +39,7 @@ from benchmarks.monitor import Limits
 from benchmarks.processes import Running
 from benchmarks.stats import Ratio, paired_ratio, percentile
 from benchmarks.systems import System
+from benchmarks.workload import out_of_step
 
 TARGET = 0.95
 MOST_DRIFT = 0.10
@@ -130,24 +131,16 @@ class Overload:
     def __init__(self, args: Namespace, server: Server) -> None:
         self.args = args
         self.server = server
+        self.model = args.model or options.first_model(server)
         self.seed = args.seed
         process = listening(server.url)
         self.target = Running(System("server", server), server, "", process) if process else None
 
-    def calls(self, count: int, **changed: object) -> list[Call]:
+    def calls(self, count: int, places: int = 0) -> list[Call]:
+        """Requests of their own; the first of `places` with spread lengths."""
         self.seed += 1
-        return options.calls(Namespace(**vars(self.args) | {"seed": self.seed} | changed), self.server, count)
-
-    def out_of_step(self, places: int) -> list[Call]:
-        """A call for each place, of evenly spread lengths, where all answers are of one length.
-
-        A closed loop would otherwise stay in step for ever: all prompts are computed in one step, and all tokens in the
-        next ones. What arrives by itself is never in step, and computing a prompt among others' tokens takes longer.
-        """
-        if not self.args.output_len:
-            return self.calls(places)
-        lengths = (max(1, self.args.output_len * place // places) for place in range(1, places + 1))
-        return [call for length in lengths for call in self.calls(1, output_len=length)]
+        asked = options.questions(Namespace(**vars(self.args) | {"seed": self.seed}), count)
+        return [each.call(self.model, ignore_eos=self.args.ignore_eos) for each in out_of_step(asked, places)]
 
     def block(
         self, calls: Sequence[Call], *, times: Sequence[float] | None = None, concurrency: int = 1
@@ -170,7 +163,7 @@ class Overload:
     def loop(self, places: int) -> tuple[float, float]:
         """The rate of a closed loop, and what other programs took."""
         # What all places do first and last is not counted: then not all of them are taken.
-        calls = [*self.out_of_step(places), *self.calls(WAVES * self.args.concurrency + places)]
+        calls = self.calls(WAVES * self.args.concurrency + 2 * places, places)
         block, others = self.block(calls, concurrency=places)
         rate, client = closed_loop(block.outcomes, places), block.health.client_cpu
         log(f"  closed loop of {places}: {rate:.2f} requests/s; client {client:.1%}, others {others:.1%} of a core")

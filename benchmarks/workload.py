@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,18 @@ class Question:
         data = json.dumps(body, ensure_ascii=False).encode()
         path = CHAT if self.is_chat else COMPLETIONS
         return Call(path, data, self.input_tokens, self.output_tokens if ignore_eos else None)
+
+
+def out_of_step(questions: Sequence[Question], places: int) -> list[Question]:
+    """The same, the first `places` with answers of evenly spread lengths: those with which a closed loop begins.
+
+    Where all answers are of one length it would else stay in step for ever: all prompts are computed in one step, all
+    tokens in the next ones. What arrives by itself never is, and a prompt among others' tokens takes longer to compute.
+    """
+    return [
+        replace(each, output_tokens=max(1, each.output_tokens * (place + 1) // places)) if place < places else each
+        for place, each in enumerate(questions)
+    ]
 
 
 def synthetic(count: int, input_len: int, output_len: int, seed: int, *, shared: float = 0.0) -> list[Question]:

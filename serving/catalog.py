@@ -46,6 +46,7 @@ EXPECTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "template": (lambda value: value in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
     "chat": (lambda value: isinstance(value, bool), "true or false"),
     "quantization": (lambda value: value in QUANTIZATIONS, f"one of {', '.join(QUANTIZATIONS)}"),
+    "pickled": (lambda value: isinstance(value, bool), "true or false"),
     "context": (_is_count, "a number of tokens above 0"),
     "shape": (lambda value: _is_table(value, SHAPE_KEYS, (int,)), f"whole numbers for some of {', '.join(SHAPE_KEYS)}"),
     "sampling": (
@@ -70,6 +71,7 @@ class CatalogEntry:
     modelscope: str = ""
     huggingface_revision: str | None = None
     quantization: str | None = None
+    pickled: bool = False
     context: int | None = None
     shape: Mapping[str, int] = field(default_factory=dict)
     sampling: Mapping[str, float] = field(default_factory=dict)

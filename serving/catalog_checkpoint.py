@@ -16,7 +16,10 @@ QUANTIZATIONS = {
 
 
 def described(entry: CatalogEntry) -> Checkpoint | None:
-    """The checkpoint with the sizes of the row, in float16; None where the row does not tell them all."""
+    """The checkpoint with the sizes of the row, in float16; None where the row does not tell them all.
+
+    Its tokens are not known, so it is for `make_plan` alone.
+    """
     if entry.context is None or set(entry.shape) != set(SHAPE_KEYS):
         return None
     quantization = QUANTIZATIONS[entry.quantization] if entry.quantization else None
@@ -32,6 +35,6 @@ def described(entry: CatalogEntry) -> Checkpoint | None:
         quantization=quantization,
         tensors=dict(expected_tensors(read_architecture(config), quantization, "float16")),
         context=entry.context,
-        eos_token_ids=(2,),
-        stop_token_ids=(2,),
+        eos_token_ids=(),
+        stop_token_ids=(),
     )

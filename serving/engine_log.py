@@ -20,6 +20,8 @@ NOT_A_CAUSE = ("Engine core initialization failed", "EngineCore failed", "cancel
 # What vLLM calls an error and is a client's: a name that is not served, messages that make no conversation. The access
 # line tells of it.
 OF_CLIENTS = ("Error with model", "An error occurred in `transformers` while applying chat template")
+# Time, level, process and logger, which stand before a message in the file.
+ORIGIN = re.compile(r"^[\d-]+ [\d:,]+ [A-Z]+ \S+ [\w.]+: ")
 PROGRESS_SECONDS = 10.0
 # vLLM's last line before it compiles, and what that means to a user who waits.
 COMPILING = (
@@ -154,4 +156,4 @@ class EngineLog:
         """The newest line of the log, cut to a terminal's width."""
         lines = (line for line in reversed(self.text().splitlines()) if line.strip())
         newest = next(lines, "still starting")
-        return COMPILING[1] if COMPILING[0] in newest else newest[:160]
+        return COMPILING[1] if COMPILING[0] in newest else ORIGIN.sub("", newest)[:160]

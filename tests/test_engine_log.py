@@ -28,3 +28,14 @@ def test_the_console_has_the_servers_own_errors_alone(tmp_path: Path) -> None:
     for words in ("in two lines", "ValueError: the cause", "never retrieved", "chat template", "Error with model x"):
         assert words in whole
     assert "no news" in whole
+
+
+def test_progress_is_the_message_alone(tmp_path: Path) -> None:
+    file = tmp_path / "engine.log"
+    said = (
+        "import logging, sys; from serving.engine_log import EngineLog; log = EngineLog(sys.argv[1]); log.attach(); "
+        'logging.getLogger("vllm.worker").info("Loading: 1 of 2"); print(log.last_line())'
+    )
+    done = subprocess.run([sys.executable, "-c", said, str(file)], capture_output=True, text=True, check=True)
+    assert done.stdout == "Loading: 1 of 2\n"
+    assert file.read_text().endswith("vllm.worker: Loading: 1 of 2\n")

@@ -1,89 +1,23 @@
 """What fits on what. The expected numbers are worked out by hand or published, and not with the planner's formulas."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import cli
 from serving.architecture import read_architecture
-from serving.catalog import load_catalog
 from serving.checkpoint import Checkpoint, Quantization
-from serving.commands.plan import camel, helm_values, picture, yaml
-from serving.errors import CheckpointError, ConfigError, DoesNotFitError
+from serving.errors import ConfigError, DoesNotFitError
 from serving.gpus import Gpu
 from serving.hardware import Hardware, declared
 from serving.parallel import legal_pipeline_parallel_sizes, legal_tensor_parallel_sizes, tensor_parallel_objection
-from serving.plan import Plan, make_plan
+from serving.plan import make_plan
 from serving.sizes import graph_bytes, kv_bytes_per_token, pipeline_stages, weight_bytes
 from serving.tensors import expected_tensors
 from serving.units import GIB
-
-GPTQ = Quantization("gptq", 4, group_size=128, sym=True, desc_act=False)
-LLM_INT8 = Quantization("bitsandbytes", 8)
-
-
-def model(
-    name: str = "XuanYuan-6B-Chat",
-    *,
-    layers: int = 30,
-    hidden: int = 4096,
-    intermediate: int = 11008,
-    heads: int = 32,
-    kv_heads: int = 32,
-    vocabulary: int = 39438,
-    context: int = 2048,
-    dtype: str = "float16",
-    tied: bool = False,
-    quantization: Quantization | None = None,
-) -> Checkpoint:
-    """A checkpoint without a folder. By default XuanYuan-6B's sizes, with LLaMA-7B's intermediate size for its own."""
-    config: dict[str, Any] = {
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "vocab_size": vocabulary,
-        "tie_word_embeddings": tied,
-    }
-    return Checkpoint(
-        path=Path(name),
-        name=name,
-        entry=load_catalog().get(name),
-        config=config,
-        generation_config={},
-        template="none",
-        dtype=dtype,
-        quantization=quantization,
-        tensors=dict(expected_tensors(read_architecture(config), quantization, dtype)),
-        context=context,
-        eos_token_ids=(2,),
-        stop_token_ids=(2,),
-    )
-
-
-SIX = model()
-SEVEN = model("Llama-2-7B", layers=32, vocabulary=32000, context=4096)
-THIRTEEN = model("Llama-2-13B", layers=40, hidden=5120, intermediate=13824, heads=40, kv_heads=40, vocabulary=32000)
-LLAMA_70B: dict[str, Any] = {"layers": 80, "hidden": 8192, "intermediate": 28672, "heads": 64, "kv_heads": 8}
-SEVENTY = model("XuanYuan-70B-Chat", **LLAMA_70B, vocabulary=32000, context=8192)
-SEVENTY_INT8 = model("XuanYuan-70B-Chat-8bit", **LLAMA_70B, vocabulary=32000, context=8192, quantization=LLM_INT8)
-DEMO = model(
-    "demo",
-    hidden=576,
-    intermediate=1536,
-    heads=9,
-    kv_heads=3,
-    vocabulary=49152,
-    context=8192,
-    dtype="bfloat16",
-    tied=True,
-)
+from tests.plan_models import DEMO, GPTQ, LLAMA_70B, LLM_INT8, SEVEN, SEVENTY, SEVENTY_INT8, SIX, THIRTEEN, model
 
 
 @pytest.mark.parametrize(
@@ -497,107 +431,3 @@ def test_a_plan_stays_within_its_box(checkpoint: Checkpoint, hardware: Hardware)
 def test_stages_hold_all_layers_once(checkpoint: Checkpoint, count: int) -> None:
     stages = pipeline_stages(checkpoint.num_layers, count)
     assert [layer for stage in stages for layer in stage] == list(range(checkpoint.num_layers))
-
-
-def test_the_command(family_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["plan", str(family_checkpoint), "--gpu", "T4", "--count", "2", "--context", "512"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith(" (float16) on 1 x T4, each with 14.5 GiB")
-    assert "  --max-model-len 512" in lines
-    assert "    maxModelLen: 512" in lines
-    assert "note         1 of 2 GPUs stay free: more replicas (--ray) would use them" in lines
-
-
-def test_the_command_for_programs(family_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["plan", str(family_checkpoint), "--cpu-memory", "24GiB", "--json"]) == 0
-    values: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert values["device"] == "cpu"
-    assert values["flags"][values["flags"].index("--kv-cache-memory-bytes") + 1] == str(values["kv_cache_bytes"])
-    assert values["helm"]["config"]["kvCacheMemoryBytes"] == values["kv_cache_bytes"]
-    assert cli.run(["plan", str(family_checkpoint), "--cpu-memory", "24GiB", "--helm"]) == 0
-    assert capsys.readouterr().out.startswith("config:\n  model: ")
-
-
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
-        (["--cpu-memory", "1GiB"], "more free memory"),
-        (["--gpu", "T4", "--cpu-memory", "1GiB"], "either by --gpu"),
-        (["--gpu", "T5"], 'gpu: "T5" is not known'),
-        (["--cpu-memory", "lots"], 'cpu_memory: "lots" is not a size'),
-        (["--cpu-memory", "24"], 'cpu_memory: "24" is 24 bytes'),
-        (["--count", "2"], "count=2: says how many of --gpu NAME"),
-    ],
-)
-def test_the_command_refuses(family_checkpoint: Path, args: list[str], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        cli.run(["plan", str(family_checkpoint), *args])
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("no-one-of-this-name/no-such-model", "is not on this machine, and a plan is made from its config.json"),
-        ("XuanYuan-6B-Chatt", 'did you mean "XuanYuan-6B-Chat"'),
-        ("./no-such-folder", "there is no such folder"),
-    ],
-)
-def test_the_command_fetches_nothing(name: str, says: str) -> None:
-    with pytest.raises(CheckpointError, match=says):
-        cli.run(["plan", name, "--gpu", "T4"])
-
-
-@pytest.mark.parametrize(
-    ("name", "quantization", "pickled"),
-    [
-        ("XuanYuan-6B", None, False),
-        ("XuanYuan-6B-Chat", None, False),
-        ("XuanYuan-6B-Chat-8bit", LLM_INT8, False),
-        ("XuanYuan-6B-Chat-4bit", GPTQ, True),
-    ],
-)
-def test_the_6b_needs_no_file(
-    name: str, quantization: Quantization | None, pickled: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = make_plan(model(name, quantization=quantization), declared("L20"))
-    assert cli.run(["plan", name, "--gpu", "L20", "--json"]) == 0
-    values: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert values["weight_bytes"] == expected.weight_bytes
-    assert values["kv_cache_tokens"] == expected.kv_cache_tokens
-    assert "it is not on this machine: computed from the sizes that the catalog gives" in values["notes"]
-    assert values["helm"]["config"].get("allowPickle", False) == pickled
-
-
-@pytest.fixture
-def gpu_plan() -> Plan:
-    return make_plan(SIX, declared("A800-80G"))
-
-
-def test_the_picture(gpu_plan: Plan) -> None:
-    # Of 79.5 GiB in 60 letters: 11.9 of weights are 9, 58.1 of KV cache 44, 0.7 and 0.8 one each.
-    bar, *legend = picture(gpu_plan)
-    assert bar == f"[{'W' * 9}{'K' * 44}AC{'.' * 5}]"
-    assert [line.split()[0] for line in legend] == ["W", "K", "A", "C", "."]
-
-
-def test_helm_values_of_a_gpu(gpu_plan: Plan) -> None:
-    values = helm_values(gpu_plan, "XuanYuan-6B-Chat", declared("A800-80G"))
-    assert values["gpu"] == {"count": 1}
-    assert list(yaml(values))[:4] == [
-        "config:",
-        '  model: "XuanYuan-6B-Chat"',
-        '  device: "cuda"',
-        '  dtype: "float16"',
-    ]
-
-
-def test_a_pod_with_the_memory_limit_of_the_values_plans_the_same() -> None:
-    plan = make_plan(DEMO, declared(cpu_memory=64 * GIB))
-    limits: Any = helm_values(plan, None, declared(cpu_memory=64 * GIB))["resources"]
-    again = make_plan(DEMO, declared(cpu_memory=int(limits["limits"]["memory"].removesuffix("Gi")) * GIB))
-    assert again.kv_cache_bytes == plan.kv_cache_bytes
-
-
-@pytest.mark.parametrize(("name", "key"), [("max_model_len", "maxModelLen"), ("dtype", "dtype")])
-def test_camel_case(name: str, key: str) -> None:
-    assert camel(name) == key

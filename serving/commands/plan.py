@@ -13,7 +13,7 @@ from math import ceil
 from pathlib import Path
 
 from serving.catalog import HUB_ID, Catalog, CatalogEntry, load_catalog
-from serving.catalog_checkpoint import QUANTIZATIONS, described
+from serving.catalog_checkpoint import described
 from serving.checkpoint import Checkpoint, read_checkpoint
 from serving.config import FIELDS, ServingConfig, load_config
 from serving.engine import arguments, words
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, notes = checkpoint_of(config, hardware)
     plan = plan_for(config, checkpoint, hardware)
     plan = replace(plan, notes=(*plan.notes, *notes))
+    # As on a box that can compile: whether the one in question can is not known here.
     flags = [
         word
         for flag, value in arguments(config, checkpoint, plan, compiles=True)
@@ -106,33 +107,32 @@ def checkpoint_of(config: ServingConfig, hardware: Hardware) -> tuple[Checkpoint
     if config.model is None and hardware.device == "cpu":
         path, entry, name = find_model(config, hardware)
         return read_checkpoint(path, entry=entry, name=name, device=hardware.device), ()
-    catalog = load_catalog(Path(config.catalog) if config.catalog else None)
-    found = local_folder(config, catalog)
-    if isinstance(found, Checkpoint):
-        return found, (DESCRIBED, *([PICKLED] if found.quantization == QUANTIZATIONS["gptq"] else []))
-    folder, entry = found
-    # Only the headers are read, so weights that are pickles do no harm.
-    checkpoint = read_checkpoint(folder, entry=entry, device=hardware.device, allow_pickle=True)
-    return checkpoint, () if shards(folder) else (PICKLED,)
-
-
-def local_folder(config: ServingConfig, catalog: Catalog) -> Checkpoint | tuple[Path, CatalogEntry | None]:
-    """The folder of MODEL on this machine with its row, else the checkpoint that the row describes."""
     model = config.model or DEFAULT_ON_GPU
-    entry = catalog.get(model)
-    if os.path.isdir(os.path.expanduser(model)) or not (entry or HUB_ID.fullmatch(model)):
-        return locate(model, catalog)
-    for hub in HUBS:
-        model_id, revision = hub_id(entry, hub) if entry else (model, None)
-        folder = find_cached(model_id, hub, config.revision or revision, allow_pickle=True) if model_id else None
-        if folder:
-            return folder, entry
-    if entry and (checkpoint := described(entry)):
-        return checkpoint
+    catalog = load_catalog(Path(config.catalog) if config.catalog else None)
+    if found := local_folder(model, catalog, config.revision):
+        folder, entry = found
+        # Only the headers are read, so weights that are pickles do no harm.
+        checkpoint = read_checkpoint(folder, entry=entry, device=hardware.device, allow_pickle=True)
+        return checkpoint, () if shards(folder) else (PICKLED,)
+    if (entry := catalog.get(model)) and (known := described(entry)):
+        return known, (DESCRIBED, PICKLED) if entry.pickled else (DESCRIBED,)
     raise CheckpointError(
         f"{model}: is not on this machine, and a plan is made from its config.json and the headers of its weights; "
         f"give its folder, or fetch it first: `xuanyuan fetch {model}`"
     )
+
+
+def local_folder(model: str, catalog: Catalog, revision: str | None) -> tuple[Path, CatalogEntry | None] | None:
+    """The folder of MODEL and its row in the catalog, if it is on this machine."""
+    entry = catalog.get(model)
+    if os.path.isdir(os.path.expanduser(model)) or not (entry or HUB_ID.fullmatch(model)):
+        return locate(model, catalog)
+    for hub in HUBS:
+        model_id, default = hub_id(entry, hub) if entry else (model, None)
+        folder = find_cached(model_id, hub, revision or default, allow_pickle=True) if model_id else None
+        if folder:
+            return folder, entry
+    return None
 
 
 def report(plan: Plan, checkpoint: Checkpoint, hardware: Hardware, flags: list[str], helm: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from benchmarks.overload import Capacity, Load, listening, ratios, refused
 from benchmarks.soak import Sample, chart, growth
 from benchmarks.systems import Recipe
 from benchmarks.unguarded import job, without_guard
+from benchmarks.workload import out_of_step, synthetic
 from serving.job import Job
 
 
@@ -126,3 +127,9 @@ def test_the_unguarded_server_takes_its_job() -> None:
     found = Recipe("folder", ("--port", "1", "--middleware", "serving.guard.Guard"), {})
     taken = Job.from_json(json.dumps(job(found, "8000", "served", 3)))
     assert taken.args == ("--port", "1", "--served-model-name", "served")
+
+
+def test_a_loop_begins_out_of_step() -> None:
+    lengths = [each.output_tokens for each in out_of_step(synthetic(6, 5, 32, 0), 4)]
+    assert lengths == [8, 16, 24, 32, 32, 32]
+    assert [each.output_tokens for each in out_of_step(synthetic(3, 5, 1, 0), 3)] == [1, 1, 1]

@@ -23,7 +23,7 @@ from serving.hardware import declared
 from serving.plan import make_plan
 from serving.units import GIB
 from tests.helm.chart import CHART, ROOT, Document, pod_specs, render, settings
-from tests.test_plan import DEMO, GPTQ, LLM_INT8, SIX, model
+from tests.plan_models import DEMO, GPTQ, LLM_INT8, SIX, model
 
 # What a setting that is neither a flag of the engine's nor a matter of the guard is for: who reads it.
 LAUNCHER = {

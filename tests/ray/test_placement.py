@@ -8,7 +8,7 @@ from serving.hardware import declared
 from serving.plan import make_plan
 from serving.ray.nodes import card_name, cluster_hardware, nodes_of, plan_on_cluster, replica_cpus
 from serving.ray.placement import Node, Placement, place_one, placement_of, refusal, room
-from tests.test_plan import GPTQ, LLM_INT8, SEVENTY, SIX, model
+from tests.plan_models import GPTQ, LLM_INT8, SEVENTY, SIX, model
 
 GPU_NODE = {"CPU": 64.0, "GPU": 8.0, "accelerator_type:A100": 1.0, "accelerator_type:A100-80G": 1.0}
 TWO_OF_EIGHT = [Node("10.0.0.1", GPU_NODE, GPU_NODE), Node("10.0.0.2", GPU_NODE, GPU_NODE)]
