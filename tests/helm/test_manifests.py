@@ -206,6 +206,33 @@ def test_network_policy() -> None:
     assert of_kind(render({"networkPolicy": {"enabled": False}}), "NetworkPolicy") == []
 
 
+def test_who_may_ask_and_who_may_scrape() -> None:
+    """On a standalone server both are one port; Ray's metrics have one of their own, for which nobody needs a key."""
+    team = {"namespaceSelector": {"matchLabels": {"team": "a"}}}
+    prometheus = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    both = {"networkPolicy": {"from": [team], "metricsFrom": [prometheus]}}
+    (api,) = one(render(both), "NetworkPolicy", "xuanyuan")["spec"]["ingress"]
+    assert api["from"][:2] == [team, prometheus]
+    api, metrics = one(render(both | {"mode": "ray"}), "NetworkPolicy", "xuanyuan")["spec"]["ingress"][:2]
+    assert (api["ports"][0]["port"], metrics["ports"][0]["port"]) == (8000, 8080)
+    assert api["from"][0] == team
+    assert prometheus not in api["from"]
+    assert metrics["from"] == [prometheus]
+    scraped = {"mode": "ray", "networkPolicy": {"metricsFrom": [prometheus]}}
+    api, metrics = one(render(scraped), "NetworkPolicy", "xuanyuan")["spec"]["ingress"][:2]
+    assert ("from" in api, metrics["from"]) == (False, [prometheus])
+
+
+def test_only_the_download_may_write_the_weights() -> None:
+    pod = one(render(ci_values("gpu")), "Deployment")["spec"]["template"]["spec"]
+    (weights,), (server,) = pod["initContainers"], pod["containers"]
+    read_only = [
+        [mount.get("readOnly", False) for mount in container["volumeMounts"] if mount["name"] == "weights"]
+        for container in (weights, server)
+    ]
+    assert read_only == [[False], [True]]
+
+
 def open_ports(policy: Document) -> set[int]:
     """The ports that pods may reach outside."""
     return {port["port"] for rule in policy["egress"] for port in rule.get("ports", [])}
@@ -286,6 +313,7 @@ def test_ray() -> None:
     assert application["import_path"] == "serving.cluster:app"
     cluster = spec["rayClusterConfig"]
     assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["authOptions"] == {"mode": "token"}
     (group,) = cluster["workerGroupSpecs"]
     assert (group["minReplicas"], group["maxReplicas"], group["rayStartParams"]["num-gpus"]) == (1, 4, "2")
     assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 2

@@ -66,7 +66,7 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
       volumeMounts:
-        {{- include "xuanyuan.volumeMounts" $root | nindent 8 }}
+        {{- include "xuanyuan.volumeMounts" (dict "root" $root "fetches" true) | nindent 8 }}
   {{- end }}
   containers:
     - name: xuanyuan
@@ -129,7 +129,7 @@ spec:
           exec:
             command: [sleep, {{ int $root.Values.termination.preStopSeconds | quote }}]
       volumeMounts:
-        {{- include "xuanyuan.volumeMounts" $root | nindent 8 }}
+        {{- include "xuanyuan.volumeMounts" (dict "root" $root "fetches" false) | nindent 8 }}
   {{- $selector := ternary (merge dict $root.Values.gpu.nodeSelector $root.Values.nodeSelector) $root.Values.nodeSelector $onGpu }}
   {{- with $selector }}
   nodeSelector:
@@ -276,6 +276,7 @@ livenessProbe:
 {{- end }}
 {{- end -}}
 
+{{/* Folders of a container; of two only the one that `fetches` may write among the weights, which all copies may share. */}}
 {{- define "xuanyuan.volumeMounts" -}}
 - name: tmp
   mountPath: /tmp
@@ -285,19 +286,19 @@ livenessProbe:
   mountPath: /cache
 - name: shared-memory
   mountPath: /dev/shm
-{{- if include "xuanyuan.usesWeights" . }}
+{{- if include "xuanyuan.usesWeights" .root }}
 - name: weights
   mountPath: /weights
-  {{- if not (include "xuanyuan.downloads" .) }}
+  {{- if not .fetches }}
   readOnly: true
   {{- end }}
 {{- end }}
-{{- if include "xuanyuan.keysSecret" . }}
+{{- if include "xuanyuan.keysSecret" .root }}
 - name: keys
   mountPath: /etc/xuanyuan/keys
   readOnly: true
 {{- end }}
-{{- if .Values.catalog }}
+{{- if .root.Values.catalog }}
 - name: catalog
   mountPath: /etc/xuanyuan/catalog
   readOnly: true
