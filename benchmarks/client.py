@@ -42,7 +42,8 @@ class Call:
 class Exchange:
     """What happened to one call, in ns. `intended` is when it should have been sent, whatever the client was doing.
 
-    `error` is what broke the connection, "" if nothing did.
+    `error` is what broke the connection, "" if nothing did. `reconnects`: whether the connection on which it was sent
+    first, one that had served before, was closed before anything came back, so that it was sent again on another.
     """
 
     call: Call
@@ -53,6 +54,7 @@ class Exchange:
     status: int = 0
     reads: list[Read] = field(default_factory=list)
     error: str = ""
+    reconnects: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,33 @@ class Recording:
 
 
 async def perform(session: aiohttp.ClientSession, server: Server, exchange: Exchange) -> None:
-    """Send one call and record its answer. Never raises for what the network or the server does."""
+    """Send one call and record its answer. Never raises for what the network or the server does.
+
+    Servers may close a connection that they kept open at any time (RFC 9112, 9.5): as SDKs and browsers do, the call is
+    then sent once more. Its time goes on from when it was sent first.
+    """
     exchange.sent = perf_counter_ns()
     try:
-        async with session.post(server.url + exchange.call.path, data=exchange.call.body) as response:
-            exchange.headers = perf_counter_ns()
-            exchange.status = response.status
-            read, reads = response.content.readany, exchange.reads
-            while chunk := await read():
-                reads.append((perf_counter_ns(), chunk))
+        try:
+            await exchanged(session, server, exchange)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if exchange.status or isinstance(error, aiohttp.ClientConnectorError):
+                raise
+            exchange.reconnects += 1
+            await exchanged(session, server, exchange)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         exchange.error = f"{type(error).__name__}: {error}"
     exchange.end = perf_counter_ns()
+
+
+async def exchanged(session: aiohttp.ClientSession, server: Server, exchange: Exchange) -> None:
+    """The call and every read of its answer. Raises what aiohttp raises."""
+    async with session.post(server.url + exchange.call.path, data=exchange.call.body) as response:
+        exchange.headers = perf_counter_ns()
+        exchange.status = response.status
+        read, reads = response.content.readany, exchange.reads
+        while chunk := await read():
+            reads.append((perf_counter_ns(), chunk))
 
 
 async def open_loop(

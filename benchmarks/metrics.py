@@ -33,7 +33,7 @@ class Outcome:
 
     `gaps` are the times between reads that brought tokens, and `pieces` how many events brought any: only where there
     are as many pieces as tokens is a gap the time of a token. `explained` tells failures that the server gave a reason
-    for from those that nobody did.
+    for from those that nobody did; `reconnects`, how often a kept connection was found closed.
     """
 
     start: float
@@ -51,6 +51,7 @@ class Outcome:
     text: str
     error: str
     explained: bool
+    reconnects: int = 0
 
     @property
     def ok(self) -> bool:
@@ -107,6 +108,7 @@ def outcome(exchange: Exchange, block_start: int) -> Outcome:
         text=answer.text,
         error=error,
         explained=explained,
+        reconnects=exchange.reconnects,
     )
 
 
@@ -158,6 +160,7 @@ def summary(outcomes: Sequence[Outcome], duration: float, slo: Slo) -> dict[str,
         "duration": duration,
         "completed": len(good),
         "failed": len(outcomes) - len(good),
+        "reconnects": sum(item.reconnects for item in outcomes),
         "total_input_tokens": inputs,
         "total_output_tokens": outputs,
         "request_throughput": len(good) / duration,

@@ -91,6 +91,32 @@ def test_a_server_that_breaks_off(reply: bytes, error: str) -> None:
     assert bool(found.void) is not error.startswith("HTTP")
 
 
+def test_a_kept_connection_that_the_server_closes_is_no_failure() -> None:
+    """llama.cpp's server does that: the second call finds it closed, and goes over another, once."""
+    tokens = b"".join(chunk(b'{"choices":[{"text":"a"}]}') for _ in range(2))
+    whole = HEAD + tokens + chunk(b"[DONE]") + b"0\r\n\r\n"
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await body(reader)
+        writer.write(whole)
+        await body(reader)
+        writer.close()
+
+    async def body(reader: asyncio.StreamReader) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+
+    async def both() -> Block:
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            return await asyncio.to_thread(run_block, Server(url), calls(4, 2), slo=Slo(), limits=TOLERANT)
+
+    row = asyncio.run(both()).summary()
+    # Each connection serves one call, and closes at the next: that one is sent again.
+    assert (row["completed"], row["failed"], row["reconnects"]) == (4, 0, 3)
+
+
 def test_a_server_that_is_not_there() -> None:
     block = run_block(Server("http://127.0.0.1:1"), calls(1, 2), slo=Slo(), limits=TOLERANT)
     assert "ClientConnectorError" in block.outcomes[0].error and block.void
