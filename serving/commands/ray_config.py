@@ -9,6 +9,7 @@ import os
 
 from serving.config import load_config
 from serving.flags import add_setting_flags, given
+from serving.hardware import declared
 from serving.ray.serve_config import as_yaml
 
 
@@ -19,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
-    print(as_yaml(load_config(given(args), os.environ, args.config).config), end="")
+    """Print it. Raises ConfigError."""
+    config = load_config(given(args), os.environ, args.config).config
+    if config.ray_gpu:
+        declared(config.ray_gpu)
+    print(as_yaml(config), end="")
     return 0

@@ -11,7 +11,7 @@ GPU a small demo model is served. What comes after -- goes to vLLM unchanged.
 import argparse
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from serving.config import FIELDS, ServingConfig, load_config
 from serving.errors import ConfigError
@@ -19,6 +19,7 @@ from serving.flags import add_setting_flags, given
 from serving.guard.settings import parse
 from serving.hardware import declared
 from serving.launch import Prepared, prepare, serve
+from serving.log import log
 
 # Settings that are flags of vLLM's too, under the same name.
 SHARED = (
@@ -59,15 +60,30 @@ def run(args: argparse.Namespace) -> int:
     # A setting that vLLM is given after -- is also ours, so that port, plan, guard and banner agree with the engine.
     config = load_config(given(args) | settings_among(passed), os.environ, args.config).config
     check_ray_settings(config, given(args))
-    if config.ray and not args.dry_run:
-        # It is imported by those who use it.
+    if not args.dry_run:
+        start(config, passed)
+    show(rehearsed(config, passed), as_json=args.json)
+    return 0
+
+
+def start(config: ServingConfig, passed: tuple[str, ...]) -> NoReturn:
+    """Become the server, with or without Ray, which is imported by those who use it. Raises ServingError."""
+    if config.ray:
         from serving.ray.launch import serve_on_ray
 
         serve_on_ray(config, passed, os.environ)
-    if not args.dry_run:
-        serve(config, passed, os.environ)
-    show(prepare(config, passed), as_json=args.json)
-    return 0
+    serve(config, passed, os.environ)
+
+
+def rehearsed(config: ServingConfig, passed: tuple[str, ...]) -> Prepared:
+    """What a dry run shows. Raises ServingError."""
+    if passed:
+        log("What follows -- is vLLM's: it reads that when it starts, a dry run does not")
+    if config.ray:
+        from serving.ray.launch import rehearse
+
+        return rehearse(config, passed)
+    return prepare(config, passed)
 
 
 def check_ray_settings(config: ServingConfig, flags: Mapping[str, Any]) -> None:

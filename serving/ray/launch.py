@@ -12,7 +12,8 @@ from serving.config import FIELDS, ServingConfig, to_environ
 from serving.errors import ConfigError, StartError
 from serving.guard.settings import environ_name
 from serving.hardware import detect
-from serving.launch import NOT_FOR_THE_ENGINE, check_guard, engine_log, prepare, take_port
+from serving.launch import NOT_FOR_THE_ENGINE, Prepared, check_guard, engine_log, prepare, take_port
+from serving.log import log
 from serving.ray.environment import FIXED_PORTS, local_environment, serve_environment
 from serving.ray.nodes import cores_of, first_replicas, most_replicas, share_of_cpu
 from serving.ray.placement import Node, Placement, refusal
@@ -24,6 +25,7 @@ def serve_on_ray(config: ServingConfig, passed: tuple[str, ...], environ: Mappin
     """Check, then become the server. Raises ServingError for whatever can be refused before."""
     check(config, passed)
     if not config.ray_address:
+        prepare_here(config, passed)
         listening = take_port(config.host, config.port)
         config = dataclasses.replace(config, port=listening.getsockname()[1])
         # The proxy, another process, is to listen there. On a cluster it may be there already.
@@ -39,7 +41,7 @@ def serve_on_ray(config: ServingConfig, passed: tuple[str, ...], environ: Mappin
 
 
 def check(config: ServingConfig, passed: tuple[str, ...]) -> None:
-    """Raises ServingError for a setting, checkpoint or box that cannot be served, as far as it is known without Ray."""
+    """Raises ConfigError for settings that Ray cannot serve with."""
     check_guard(config)
     if config.api_server_count > 1:
         raise ConfigError(f"api_server_count={config.api_server_count}: on Ray use replicas; expected 1")
@@ -50,7 +52,10 @@ def check(config: ServingConfig, passed: tuple[str, ...]) -> None:
         raise ConfigError(f"{tls} after --: on Ray, TLS ends at the proxy in front of the service")
     if config.ray_address:
         parse_address(config.ray_address)
-        return
+
+
+def prepare_here(config: ServingConfig, passed: tuple[str, ...]) -> Prepared:
+    """One replica as this machine would have it. Raises ServingError where it has no room for all of them."""
     hardware = detect(config.device)
     if hardware.device == "cpu":
         cores = len(hardware.cpus)
@@ -59,7 +64,16 @@ def check(config: ServingConfig, passed: tuple[str, ...]) -> None:
         if problem := refusal(Placement(first_replicas(config), ({"CPU": each},), "STRICT_PACK"), [machine]):
             raise StartError(problem)
         hardware = share_of_cpu(hardware, most_replicas(config), config.replica_cpus)
-    prepare(config, passed, hardware)
+    return prepare(config, passed, hardware)
+
+
+def rehearse(config: ServingConfig, passed: tuple[str, ...]) -> Prepared:
+    """What a replica's engine would be started with, for a dry run. Raises ServingError."""
+    check(config, passed)
+    if config.ray_address:
+        log("ray_address: a dry run asks no cluster; this is what a replica on this machine would get")
+        return prepare(config, passed)
+    return prepare_here(config, passed)
 
 
 def environment(config: ServingConfig, folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -25,6 +25,8 @@ NEWS = {
     "…: … of weights, whole": "the end of `fetch`",
     "The key of …. It is shown this once and cannot be read back:": "`keys add`",
     "Revoked ….": "`keys revoke`",
+    "What follows -- is vLLM's: it reads that when it starts, a dry run does not": "a note of a dry run",
+    "ray_address: a dry run asks no cluster; this is what a replica on this machine would get": "a note of a dry run",
     "Ready after … s: …": "the server is up",
     "Draining: … in flight, up to … s. A second signal ends at once.": "a stop",
     "Draining: requests in flight may take … s. A second signal ends at once.": "a stop",

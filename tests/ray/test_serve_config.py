@@ -25,6 +25,12 @@ def test_ray_serve_takes_the_yaml_and_the_settings_come_back() -> None:
     assert settings.served_model_name == "财: #x"
 
 
+def test_a_card_that_nobody_knows_is_refused() -> None:
+    done = xuanyuan("ray-config", "--ray-gpu", "L20X")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "L20X" in done.stderr
+
+
 def test_bad_settings_are_refused_in_one_line() -> None:
     done = xuanyuan("ray-config", "--autoscale", "3:1")
     assert (done.returncode, done.stdout) == (2, "")
