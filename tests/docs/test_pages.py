@@ -13,7 +13,7 @@ from tests.docs.pages import COMMAND, anchors, blocks, links, pages, prose, read
 from tests.docs.source import ROOT
 
 PAGES = pages()
-TRANSLATED = ("quick-start", "choosing", "prompt-format", "configuration")
+TRANSLATED = ("quick-start", "choosing", "prompt-format", "configuration", "operating", "page")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
