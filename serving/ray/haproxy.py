@@ -106,9 +106,16 @@ def safer(section: str, line: str, folder: Path, front: str) -> list[str]:
         return [line.replace("mode 666", "mode 600")]
     if words[:1] == ["errorfile"]:
         return []
+    if words[:1] == ["http-reuse"]:
+        # On a connection that a dead copy had left open HAProxy would lose the request without a word to the client. A
+        # new one is refused, and it takes another copy.
+        return ["    http-reuse never"]
     if words == ["defaults"]:
         errors = [f"    errorfile {status} {folder}/{status}.http" for status in ERRORS]
         return [line, *errors, *(f"    {words}" for words in DEFAULTS)]
+    if "Ingress request router failed" in line:
+        # Where the router does not answer, as while it is replaced, the rules after this one let HAProxy choose a copy.
+        return []
     if words[:3] == ["http-request", "return", "status"]:
         return [in_json(section, line, folder)]
     return [line]
@@ -116,13 +123,12 @@ def safer(section: str, line: str, folder: Path, front: str) -> list[str]:
 
 def in_json(section: str, line: str, folder: Path) -> str:
     """A rule that answers by itself, with a body in JSON. Only /-/healthz, which Ray itself asks, stays as it is."""
-    unavailable = f"    http-request return status 503 content-type application/json file {folder}/503.json"
     if section == "backend default_backend":
         # The application takes every path, so only while there is none does a request come here.
-        return f"{unavailable} hdr retry-after 1"
+        return (
+            f"    http-request return status 503 content-type application/json file {folder}/503.json hdr retry-after 1"
+        )
     condition = line[line.rindex(" if ") :] if " if " in line else ""
-    if "Ingress request router failed" in line:
-        return f"{unavailable} hdr retry-after 1{condition}"
     if condition.split() == ["if", "routes"]:
         # What is deployed is nobody's business.
         return f"    http-request return status 404 content-type application/json file {folder}/404.json{condition}"

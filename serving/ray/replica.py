@@ -21,7 +21,7 @@ from serving.hardware import detect
 from serving.launch import engine_log_path, find_model
 from serving.server import allow_many_connections, not_started
 
-ENGINE_POLL_SECONDS = 0.2
+ENGINE_POLL_SECONDS = 0.05
 # What the open answers of a dead engine may take to tell their clients.
 PARTING_SECONDS = 1.0
 
@@ -60,6 +60,8 @@ class Replica(LLMServer):  # type: ignore[misc]
         client = self.engine._engine_client
         while not client.errored:
             await asyncio.sleep(ENGINE_POLL_SECONDS)
+        # Who comes until then is sent elsewhere, and holds nothing up.
+        DRAIN.begin()
         with suppress(TimeoutError):
             async with asyncio.timeout(PARTING_SECONDS):
                 await DRAIN.idle()

@@ -217,7 +217,10 @@ def scaling(args: argparse.Namespace) -> None:
 
 
 async def step(server: RayProcess) -> list[dict[str, float]]:
-    """20 s with 2 clients, 100 s with 30, then 2 again until one replica is left; sampled every second."""
+    """20 s with 2 clients, 100 s with 30, then 2 again until one replica is left; sampled about every second.
+
+    With the processor seconds that Ray's parts have used so far: their growth says what a replica more costs them.
+    """
     trace: list[dict[str, float]] = []
     began = time.monotonic()
     quiet = Load(server.url, "small", clients=2)
@@ -230,7 +233,8 @@ async def step(server: RayProcess) -> list[dict[str, float]]:
             done = [*quiet.outcomes, *busy.outcomes]
             bad = sum(outcome.kind != "good" for outcome in done)
             at = round(time.monotonic() - began, 1)
-            trace.append({"t": at, "clients": clients, "replicas": up, "answers": len(done), "bad": bad})
+            used = await asyncio.to_thread(cpu_seconds, server)
+            trace.append({"t": at, "clients": clients, "replicas": up, "answers": len(done), "bad": bad, **used})
             if alone and up == 1:
                 return
             await asyncio.sleep(1)

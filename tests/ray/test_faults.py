@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.ray.load import BROKEN, GOOD, HUNG, TOLD, WRONG, Load
-from tests.ray.ray_process import CONTROLLER, PROXY, RayProcess, small_args
+from tests.ray.ray_process import CONTROLLER, PROXY, ROUTER, RayProcess, small_args
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CLIENTS = 20
@@ -50,6 +50,7 @@ def victims(server: RayProcess, part: str) -> list[psutil.Process]:
         "proxy": server.titled(PROXY),
         "haproxy": server.titled("haproxy.safe.cfg"),
         "controller": server.titled(CONTROLLER),
+        "router": server.titled(ROUTER),
     }[part]
 
 
@@ -74,7 +75,7 @@ def until_well(server: RayProcess, part: str, before: list[str], killed_at: floa
     while time.monotonic() < deadline:
         up = server.servers_up()
         replaced = part not in ("worker", "engine core", "replica") or set(up) != set(before)
-        alive = all(server.titled(title) for title in (PROXY, CONTROLLER))
+        alive = all(server.titled(title) for title in (PROXY, CONTROLLER, ROUTER))
         if len(up) == 2 and replaced and alive and time.monotonic() > killed_at + 1:
             return time.monotonic() - killed_at
         time.sleep(0.1)
@@ -108,6 +109,6 @@ def test_a_killed_engine_core(server: RayProcess) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("part", ["worker", "replica", "haproxy", "proxy", "controller"])
+@pytest.mark.parametrize("part", ["worker", "replica", "router", "haproxy", "proxy", "controller"])
 def test_a_killed_part(server: RayProcess, part: str) -> None:
     check(server, part)

@@ -26,6 +26,8 @@ frontend http_frontend
     http-request return status 503 content-type text/plain lf-string "Ingress request router failed: %[var(x)]" if { y }
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path"
+backend app
+    http-reuse always
 listen stats
   bind *:8404
 """
@@ -56,12 +58,19 @@ def test_answers_of_the_proxy_itself_are_json() -> None:
     assert rules == [
         'http-request return status 200 content-type text/plain string "success" if healthcheck',
         "http-request return status 404 content-type application/json file /f/404.json if routes",
-        f"{json_503} if {{ y }}",
         json_503,
     ]
     assert [line for line in text.splitlines() if "errorfile" in line] == [
         f"    errorfile {status} /f/{status}.http" for status in ERRORS
     ]
+
+
+def test_a_router_that_fails_fails_no_request() -> None:
+    assert "router failed" not in rewrite(GENERATED, Path("/f"))
+
+
+def test_no_request_goes_over_a_connection_that_may_be_dead() -> None:
+    assert re.findall(r"http-reuse \w+", rewrite(GENERATED, Path("/f"))) == ["http-reuse never"]
 
 
 def test_haproxy_accepts_what_is_written(tmp_path: Path) -> None:
@@ -95,5 +104,6 @@ def test_ray_s_template_still_has_what_is_rewritten() -> None:
         "{{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2",
         "*:{{ config.stats_port }}",
     ]
-    for part in ("mode 666", "errorfile 503", "Ingress request router failed", "backend default_backend", "if routes"):
+    parts = ("mode 666", "errorfile 503", "Ingress request router failed", "backend default_backend", "if routes")
+    for part in (*parts, "http-reuse always"):
         assert part in template
