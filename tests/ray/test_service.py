@@ -96,8 +96,10 @@ def test_what_the_guard_blocks_does_not_exist(demo_server: RayProcess, method: s
 
 
 def test_path_tricks_do_not_exist(demo_server: RayProcess) -> None:
-    """Those that are no HTTP are refused by the proxy. A blank ends a path, so one at its ends is no part of it, and what
-    does not begin with a slash is none."""
+    """Those that are no HTTP are refused by the proxy.
+
+    A blank ends a path, so one at its ends is no part of it, and what does not begin with a slash is none.
+    """
     paths = [path for path in test_routing.TRICKS if path.startswith(("/", "http")) and path == path.strip()]
     found = {path: ask(demo_server, "GET", path) for path in paths}
     refused = ((404, "not_found"), (400, "bad_request"), (400, "no_http"))
