@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -88,6 +89,10 @@ def unit(manager: Manager, name: str, command: str, *, without: str = "") -> Non
     text = re.sub(r"(?m)^ExecStart=.*$", f"ExecStart={command}", UNIT)
     # A user's instance cannot become somebody else, and has its folders elsewhere.
     text = re.sub(r"(?m)^(User|Group)=.*\n", "", text)
+    # These cover files with what PID 1 makes under /run for that, and a user's instance in a namespace lacks.
+    text = re.sub(r"(?m)^Protect(KernelLogs|KernelTunables)=.*\n", "", text).replace(
+        "ProtectHome=yes", "ProtectHome=tmpfs"
+    )
     text = text.replace("/var/lib/xuanyuan", f"{manager.folder}/.config/xuanyuan")
     text = text.replace("/var/cache/xuanyuan", f"{manager.folder}/.cache/xuanyuan")
     text = text.replace("RestartSec=5", "RestartSec=1")
@@ -123,9 +128,7 @@ def test_the_hardened_server_answers_and_comes_back_after_its_engine_died(manage
     unit(manager, "xuanyuan", f"{XUANYUAN} serve {model} --port {port}")
     # Where the checkout itself lies in a folder that the unit hides, it is shown again, to be read.
     text = (manager.folder / "units" / "xuanyuan.service").read_text()
-    shown = text.replace("[Install]", f"BindReadOnlyPaths={ROOT}\n[Install]").replace(
-        "ProtectHome=yes", "ProtectHome=tmpfs"
-    )
+    shown = text.replace("[Install]", f"BindReadOnlyPaths={ROOT} {Path(sys.base_prefix)}\n[Install]")
     (manager.folder / "units" / "xuanyuan.service").write_text(shown)
     manager.ctl("daemon-reload")
     manager.ctl("start", "xuanyuan")

@@ -147,9 +147,13 @@ class Service:
             client.close()
             return
         self.connections[pod.address] = self.connections.get(pod.address, 0) + 1
-        for source, target in ((client, server), (server, client)):
-            source.settimeout(None)
-            threading.Thread(target=copy, args=(source, target), daemon=True).start()
+        with client, server:
+            for end in (client, server):
+                end.settimeout(None)
+            back = threading.Thread(target=copy, args=(server, client), daemon=True)
+            back.start()
+            copy(client, server)
+            back.join()
 
     def close(self) -> None:
         """Take no more."""

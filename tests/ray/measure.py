@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def metrics(port: int) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
             return str(answer.read().decode())
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return ""
 
 
