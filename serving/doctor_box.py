@@ -78,7 +78,7 @@ def openmp(facts: Facts) -> Check:
 def compiler(facts: Facts) -> Check:
     if facts.compiler:
         return Check("g++", "ok", facts.compiler)
-    return Check("g++", "warn", "not found: needed only when vLLM compiles the model", "apt-get install g++")
+    return Check("g++", "warn", "not found: on a CPU the model runs uncompiled, and slower", "apt-get install g++")
 
 
 def shared_memory(facts: Facts) -> Check:

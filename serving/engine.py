@@ -58,7 +58,8 @@ def engine_spec(
     """
     rows = arguments(config, checkpoint, plan, compiles)
     args = [word for flag, value in rows for word in words(flag, value)]
-    env = environment(config, plan, tuple(preloads), cpus, environ) | served(config, checkpoint, plan).to_environ()
+    env = environment(config, plan, tuple(preloads), cpus, environ, compiles)
+    env |= served(config, checkpoint, plan).to_environ()
     return EngineSpec(checkpoint.path, (*args, *passed), env)
 
 
@@ -158,7 +159,12 @@ def words(flag: str, value: object) -> list[str]:
 
 
 def environment(
-    config: ServingConfig, plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...], environ: Mapping[str, str]
+    config: ServingConfig,
+    plan: Plan,
+    preloads: tuple[Path, ...],
+    cpus: tuple[int, ...],
+    environ: Mapping[str, str],
+    compiles: bool,
 ) -> dict[str, str]:
     """What is set for the engine and for the guard in its process."""
     return {
@@ -177,12 +183,12 @@ def environment(
         "HF_HUB_OFFLINE": "1",
         **to_environ(config),
         "XUANYUAN_MAX_NUM_SEQS": str(plan.max_num_seqs),
-        **(cpu_environment(plan, preloads, cpus, environ) if plan.device == "cpu" else {}),
+        **(cpu_environment(plan, preloads, cpus, environ, compiles) if plan.device == "cpu" else {}),
     }
 
 
 def cpu_environment(
-    plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...], environ: Mapping[str, str]
+    plan: Plan, preloads: tuple[Path, ...], cpus: tuple[int, ...], environ: Mapping[str, str], compiles: bool
 ) -> dict[str, str]:
     """All cores bound, a short OpenMP block time, a faster allocator and Intel's OpenMP.
 
@@ -194,6 +200,9 @@ def cpu_environment(
         "VLLM_CPU_OMP_THREADS_BIND": environ.get("VLLM_CPU_OMP_THREADS_BIND", bind),
         "KMP_BLOCKTIME": environ.get("KMP_BLOCKTIME", "1"),
         **({"LD_PRELOAD": preload} if preload else {}),
+        # vLLM's sampler is compiled at the first request whatever --enforce-eager says, and without a compiler that
+        # ends the engine.
+        **({} if compiles else {"TORCHDYNAMO_DISABLE": "1"}),
     }
 
 

@@ -1,10 +1,12 @@
 """The model is compiled once for a processor; later starts load what was compiled."""
 
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.server_process import ServerProcess
@@ -35,6 +37,22 @@ def test_code_for_another_processor_is_not_loaded() -> None:
 
     with pytest.raises(ValueError, match="another processor"):
         CompiledCode.deserialize_compile_artifacts(pickle.dumps(("torch 0 of a machine without AVX", b"")))
+
+
+@pytest.mark.engine
+def test_a_sampled_answer_on_a_box_without_a_compiler(family_checkpoint: Path, tmp_path: Path) -> None:
+    """vLLM compiles its sampler at the first request that is not greedy; this engine must live without."""
+    args = [str(family_checkpoint), "--template", "6b", "--dtype", "float32"]
+    nowhere = {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    server = ServerProcess(args, tmp_path, {**os.environ, **nowhere})
+    try:
+        url = server.wait_ready().url
+        for more in ({}, {"top_p": 0.9}, {"top_k": 5}):
+            body = {"model": family_checkpoint.name, "prompt": "a b c", "max_tokens": 4, "temperature": 1.0, **more}
+            answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+            assert answer.status_code == 200, answer.text
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ TABLE: list[tuple[Callable[[Facts], Check], dict[str, Any], str, str, str]] = [
     (box.tcmalloc, {"tcmalloc": None, "hardware": GPU}, "ok", "not needed on a GPU", ""),
     (box.openmp, {"openmp": None}, "warn", "slower", "make install"),
     (box.openmp, {"openmp": None, "machine": "aarch64"}, "ok", "not needed here", ""),
-    (box.compiler, {"compiler": None}, "warn", "only when vLLM compiles", "apt-get install g++"),
+    (box.compiler, {"compiler": None}, "warn", "the model runs uncompiled", "apt-get install g++"),
     (box.shared_memory, {"shared_memory_bytes": 64 * MIB}, "warn", "64 MiB", "--shm-size=1g"),
     (box.cache, {"cache": READ_ONLY}, "fail", "Read-only file system", "XUANYUAN_CACHE"),
     (box.cache, {"cache": FULL}, "warn", "100 MiB free", "2.0 GiB may be needed: make room, or set XUANYUAN_CACHE"),

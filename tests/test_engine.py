@@ -166,6 +166,7 @@ def test_a_cpu_engine_runs_uncompiled_when_told_to_or_without_a_compiler(monkeyp
     done = xuanyuan("serve", "--dry-run", "--json")
     args = json.loads(done.stdout)["args"]
     assert "--enforce-eager" in args and "--compilation-config" not in args
+    assert json.loads(done.stdout)["env"]["TORCHDYNAMO_DISABLE"] == "1"
     assert "no-such-compiler is missing" in done.stderr
     assert "is missing" not in xuanyuan("serve", "--dry-run", "--json", "--enforce-eager").stderr
 

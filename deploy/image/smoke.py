@@ -35,9 +35,9 @@ def buildah(folder: Path, *words: str, quiet: bool = True) -> str:
 
 def has(folder: Path, image: str) -> bool:
     """Whether an image is in the store already."""
-    return f"{image.rpartition(':')[0]} {image.rpartition(':')[2]}" in buildah(
-        folder, "images", "--format", "{{.Name}} {{.Tag}}"
-    )
+    listed = buildah(folder, "images", "--format", "{{.Name}} {{.Tag}}").splitlines()
+    # It lines its columns up with blanks.
+    return image.rsplit(":", 1) in [line.split() for line in listed]
 
 
 def make_base(folder: Path) -> None:
@@ -84,7 +84,8 @@ def bundle(folder: Path, root: Path, config: dict[str, Any], args: Sequence[str]
         "rlimits": [],
     }
     for path in WRITABLE:
-        options = ["nosuid", "nodev", "mode=1777"]
+        # runc gives the mount the mode of the image's folder, so that its owner has to be the image's as well.
+        options = ["nosuid", "nodev", "mode=1777", f"uid={user}", f"gid={group}"]
         spec["mounts"].append({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options})
     for mount in spec["mounts"]:
         if mount["destination"] == "/dev/shm":
