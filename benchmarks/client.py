@@ -42,8 +42,8 @@ class Call:
 class Exchange:
     """What happened to one call, in ns. `intended` is when it should have been sent, whatever the client was doing.
 
-    `error` is what broke the connection, "" if nothing did. `reconnects`: whether the connection on which it was sent
-    first, one that had served before, was closed before anything came back, so that it was sent again on another.
+    `error` is what broke the connection, "" if nothing did. `reconnects`: 1 where the first connection was closed
+    before anything came back, so that the call was sent again.
     """
 
     call: Call
@@ -71,8 +71,8 @@ class Recording:
 async def perform(session: aiohttp.ClientSession, server: Server, exchange: Exchange) -> None:
     """Send one call and record its answer. Never raises for what the network or the server does.
 
-    Servers may close a connection that they kept open at any time (RFC 9112, 9.5): as SDKs and browsers do, the call is
-    then sent once more. Its time goes on from when it was sent first.
+    Servers may close a connection that they kept open at any time (RFC 9112, 9.5), and aiohttp does not say whether one
+    was new: as SDKs do, a call is sent once more, and counted. Its time goes on from when it was sent first.
     """
     exchange.sent = perf_counter_ns()
     try:

@@ -33,7 +33,7 @@ class Outcome:
 
     `gaps` are the times between reads that brought tokens, and `pieces` how many events brought any: only where there
     are as many pieces as tokens is a gap the time of a token. `explained` tells failures that the server gave a reason
-    for from those that nobody did; `reconnects`, how often a kept connection was found closed.
+    for from those that nobody did; `reconnects`, how often it was sent again.
     """
 
     start: float

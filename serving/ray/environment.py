@@ -43,7 +43,7 @@ def serve_environment(config: ServingConfig, folder: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DEREGISTER_SECONDS),
         # A copy that died is noticed by the proxies within half a second.
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
-        # A HAProxy that died is started again after the third of these questions: by default 24 s, here 5.
+        # A HAProxy that died is started again after the third of these questions: by default 24 s, here 6.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # vLLM's app runs in the copy's own event loop: no hop between threads for each token.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",

@@ -60,7 +60,7 @@ class Replica(LLMServer):  # type: ignore[misc]
         client = self.engine._engine_client
         while not client.errored:
             await asyncio.sleep(ENGINE_POLL_SECONDS)
-        # Who comes until then is sent elsewhere, and holds nothing up.
+        # Who still comes gets a 503 at once, and holds nothing up.
         DRAIN.begin()
         with suppress(TimeoutError):
             async with asyncio.timeout(PARTING_SECONDS):
