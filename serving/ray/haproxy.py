@@ -101,7 +101,11 @@ def safer(section: str, line: str, folder: Path, front: str) -> list[str]:
     if section in ("frontend prometheus", "listen stats") and words[:1] == ["bind"]:
         return [re.sub(r"bind\s+\*?:(\d+)", r"bind 127.0.0.1:\1", line)]
     if section == "frontend http_frontend" and words[:1] == ["bind"]:
-        return [line.replace("bind 127.0.0.1:", f"bind {front}:"), *(f"    {rule}" for rule in FRONTEND)]
+        # Ray's own proxy, which is asked where no copy is left, says 404 in plain text; the guard's 404 is JSON.
+        gone = f"http-response return status 503 content-type application/json file {folder}/503.json hdr retry-after 1"
+        plain = "{ status 404 } { res.hdr(content-type) -m beg text/plain }"
+        rules = (*FRONTEND, f"{gone} if {plain}")
+        return [line.replace("bind 127.0.0.1:", f"bind {front}:"), *(f"    {rule}" for rule in rules)]
     if words[:2] == ["stats", "socket"]:
         return [line.replace("mode 666", "mode 600")]
     if words[:1] == ["errorfile"]:
