@@ -53,7 +53,7 @@ def test_without_a_notice_the_messages_are_the_apps_own() -> None:
 
 
 def test_requests_do_not_see_each_others_notices() -> None:
-    async def both() -> list[list[Any]]:
+    async def both() -> tuple[list[Any], list[Any]]:
         return await asyncio.gather(call(noticing), call(silent))
 
     loud, quiet = asyncio.run(both())

@@ -41,7 +41,7 @@ class Module:
     @cached_property
     def imported(self) -> dict[str, tuple["Module", str]]:
         """Names that come from another of our modules, wherever in the file they are imported."""
-        found = {}
+        found: dict[str, tuple[Module, str]] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and node.module in self.modules:
                 module = self.modules[node.module]

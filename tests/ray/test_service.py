@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from serving.guard.routes import BLOCKED
 from tests.guard import test_bodies, test_routing
 from tests.guard.stub import CHAT
 from tests.ray.ray_process import REPLICA, RayProcess
@@ -91,7 +92,7 @@ def test_only_loopback_is_listened_on_but_for_ports_that_want_ray_s_token(demo_s
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_what_the_guard_blocks_does_not_exist(demo_server: RayProcess, method: str) -> None:
-    paths = sorted(path for path in test_routing.BLOCKED if "{" not in path)
+    paths = sorted(path for path in BLOCKED if "{" not in path)
     assert {path: ask(demo_server, method, path, b"{}") for path in paths} == dict.fromkeys(paths, (404, "not_found"))
 
 
