@@ -1,12 +1,20 @@
-"""What every process forked by the engine does first: leave the terminal to the launcher, and die with its parent."""
+"""What each of the engine's processes does first and last, so that none outlives its parent and none waits for a child.
+
+First it leaves the terminal to the launcher and ties its life to its parent's; last it ends what it started itself.
+"""
 
 import ctypes
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
+from multiprocessing import util
 
 # prctl(2): the signal to get when the parent dies.
 PR_SET_PDEATHSIG = 1
+# What a worker may take to end after SIGTERM: as long as vLLM's own executor gives it.
+END_SECONDS = 4.0
 
 
 def in_every_child(redirect_output: Callable[[], None]) -> None:
@@ -24,3 +32,27 @@ def in_every_child(redirect_output: Callable[[], None]) -> None:
         redirect_output()
 
     os.register_at_fork(after_in_child=begin)
+    # multiprocessing forgets what is to be done at exit when it forks, and then calls this.
+    util.register_after_fork(in_every_child, lambda _: end_children_at_exit())
+
+
+def end_children_at_exit() -> None:
+    """Let no child keep this process from ending.
+
+    When an engine core fails to start, multiprocessing asks the worker to end, once, and waits for it without limit. A
+    worker may miss that: vLLM's handler of SIGTERM raises SystemExit, which is lost where it interrupts a destructor
+    (seen after a failed compilation: the launcher waited for half an hour).
+    """
+    util.Finalize(None, end_children, exitpriority=0)
+
+
+def end_children() -> None:
+    """Ask each child to end, and kill those that are still there after END_SECONDS."""
+    children = multiprocessing.active_children()
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + END_SECONDS
+    for child in children:
+        child.join(max(0.0, deadline - time.monotonic()))
+        if child.is_alive():
+            child.kill()
