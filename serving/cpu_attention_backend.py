@@ -1,26 +1,38 @@
-"""vLLM's CPU attention with its vector kernel; `cpu_attention.py` says why and registers it."""
+"""vLLM's CPU attention with one call a layer; `cpu_attention.py` says why and registers it."""
 
 from typing import Any
 
-from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionMetadataBuilder
+import torch
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionBackendImpl
 
 
-class VectorAttentionMetadataBuilder(CPUAttentionMetadataBuilder):  # type: ignore[misc]
-    """Chooses the vector kernel where vLLM chose AMX."""
+class Attention(CPUAttentionBackendImpl):  # type: ignore[misc]
+    """Writes keys and values into the cache itself, and then attends to it."""
 
-    isa: str
+    def forward(
+        self,
+        layer: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        kv_cache: torch.Tensor,
+        attn_metadata: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """As vLLM's. Without metadata vLLM warms up, and there is no cache to write to."""
+        if attn_metadata is not None and self.kv_sharing_target_layer_name is None:
+            self.do_kv_cache_update(layer, key, value, kv_cache, attn_metadata.slot_mapping)
+        attended: torch.Tensor = super().forward(layer, query, key, value, kv_cache, attn_metadata, *args, **kwargs)
+        return attended
 
-    def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: Any) -> None:
-        super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-        if self.isa == "amx":
-            self.isa = "vec"
-            self._set_isa_to_layers(layer_names)
 
+class AttentionBackend(CPUAttentionBackend):  # type: ignore[misc]
+    """CPU_ATTN with the attention above."""
 
-class VectorAttentionBackend(CPUAttentionBackend):  # type: ignore[misc]
-    """CPU_ATTN with the builder above."""
+    forward_includes_kv_cache_update = True
 
     @staticmethod
-    def get_builder_cls() -> type[VectorAttentionMetadataBuilder]:
-        """The builder that picks the kernel."""
-        return VectorAttentionMetadataBuilder
+    def get_impl_cls() -> type[Attention]:
+        """The attention that writes the cache."""
+        return Attention

@@ -16,13 +16,24 @@ from torch._inductor.compile_fx import compile_fx
 
 # What vLLM sets for Inductor on a CPU (vllm/platforms/cpu.py). Threads are counted when the code runs, not when it is
 # compiled, or binding them to cores would break.
-INDUCTOR_OPTIONS = {
+VLLM_OPTIONS = {
     "dce": True,
     "size_asserts": False,
     "nan_asserts": False,
     "epilogue_fusion": True,
     "cpp.dynamic_threads": True,
     "enable_auto_functionalized_v2": False,
+}
+# A step calls 240 small functions, and C++ calls them with less ado than the Python that Inductor writes by itself:
+# docs/speed.md has the figures. It cannot write the objects in which vLLM wraps the names of layers, so `engine.py`
+# has them as plain text (VLLM_USE_LAYERNAME).
+INDUCTOR_OPTIONS = {
+    **VLLM_OPTIONS,
+    "cpp_wrapper": True,
+    # The caller is long and runs once a step: optimized like the functions themselves it took 20 s more to compile.
+    "cpp_wrapper_build_separate": True,
+    # They would be compiled into /tmp, for one use.
+    "cpp_cache_precompile_headers": False,
 }
 CPUINFO = Path("/proc/cpuinfo")
 

@@ -87,6 +87,7 @@ def arguments(
         ("--tensor-parallel-size", plan.tensor_parallel_size),
         ("--pipeline-parallel-size", plan.pipeline_parallel_size),
         ("--gpu-memory-utilization", plan.gpu_memory_utilization if cuda else None),
+        ("--block-size", None if cuda else plan.block_size),
         ("--kv-cache-memory-bytes", config.kv_cache_memory_bytes or (None if cuda else plan.kv_cache_bytes)),
         ("--enforce-eager", eager or None),
         ("--compilation-config", None if cuda or eager else CPU_COMPILATION),
@@ -200,9 +201,9 @@ def cpu_environment(
         "VLLM_CPU_OMP_THREADS_BIND": environ.get("VLLM_CPU_OMP_THREADS_BIND", bind),
         "KMP_BLOCKTIME": environ.get("KMP_BLOCKTIME", "1"),
         **({"LD_PRELOAD": preload} if preload else {}),
-        # vLLM's sampler is compiled at the first request whatever --enforce-eager says, and without a compiler that
-        # ends the engine.
-        **({} if compiles else {"TORCHDYNAMO_DISABLE": "1"}),
+        # With a compiler: what `cpu_compile` needs. Without one: vLLM's sampler is compiled at the first request
+        # whatever --enforce-eager says, and that would end the engine.
+        **({"VLLM_USE_LAYERNAME": "0"} if compiles else {"TORCHDYNAMO_DISABLE": "1"}),
     }
 
 

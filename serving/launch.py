@@ -33,7 +33,7 @@ from serving.native import find_preloads, lacks_to_compile
 from serving.plan import Plan, plan_for
 
 DEFAULT_ON_GPU = "XuanYuan-6B-Chat"
-# Without our plugins in it this variable would take the renderer and the right attention kernel from the engine.
+# Without our plugins in it this variable would take the renderer from the engine.
 NOT_FOR_THE_ENGINE = ("VLLM_PLUGINS",)
 DEMO_NAME = "SmolLM2-135M-Instruct"
 Planner = Callable[[ServingConfig, Checkpoint, Hardware], Plan]

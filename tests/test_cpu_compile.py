@@ -16,17 +16,17 @@ OPTIONS = """
 import sys
 from vllm.engine.arg_utils import EngineArgs
 theirs = EngineArgs(model=sys.argv[1]).create_engine_config().compilation_config
-from serving.cpu_compile import INDUCTOR_OPTIONS
+from serving.cpu_compile import VLLM_OPTIONS
 from serving.engine import CPU_COMPILATION
 ours = EngineArgs(model=sys.argv[1], compilation_config=CPU_COMPILATION).create_engine_config().compilation_config
-assert theirs.inductor_compile_config == INDUCTOR_OPTIONS, theirs.inductor_compile_config
+assert theirs.inductor_compile_config == VLLM_OPTIONS, theirs.inductor_compile_config
 for name in ("mode", "custom_ops", "ir_enable_torch_wrap", "cudagraph_mode", "splitting_ops"):
     assert getattr(theirs, name) == getattr(ours, name), (name, getattr(theirs, name), getattr(ours, name))
 assert callable(ours.init_backend(None))
 """
 
 
-def test_only_the_backend_differs_from_what_vllm_does_by_itself(demo: Path) -> None:
+def test_only_the_backend_and_its_wrapper_differ_from_what_vllm_does_by_itself(demo: Path) -> None:
     done = subprocess.run([sys.executable, "-c", OPTIONS, str(demo)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

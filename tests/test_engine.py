@@ -32,6 +32,7 @@ VLLM_DEFAULTS: dict[str, Any] = {
     "--tensor-parallel-size": 1,
     "--pipeline-parallel-size": 1,
     "--gpu-memory-utilization": 0.92,
+    "--block-size": None,
     "--kv-cache-memory-bytes": None,
     "--enforce-eager": False,
     "--enable-prefix-caching": None,
@@ -129,6 +130,7 @@ def test_a_family_checkpoint_gets_the_renderer_and_its_settings(
         ("VLLM_ALLOW_INSECURE_SERIALIZATION", "0"),
         ("HF_HUB_OFFLINE", "1"),
         ("KMP_BLOCKTIME", "1"),
+        ("VLLM_USE_LAYERNAME", "0"),
     ],
 )
 def test_the_environment_is_hardened_and_tuned(demo_run: dict[str, Any], name: str, value: str) -> None:

@@ -30,7 +30,7 @@ def test_it_knows_the_capital_of_france(form_server: ServerProcess) -> None:
 
 
 def test_chat_works_or_says_why_not(form_server: ServerProcess) -> None:
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages = [{"role": "user", "content": "Complete the sentence: The capital of France is"}]
     status, answer = ask(form_server, "chat/completions", messages=messages)
     if "base" not in form_server.args:
         assert status == 200

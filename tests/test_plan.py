@@ -226,11 +226,11 @@ def shared(name: str, free: int) -> Hardware:
                 "graph_bytes": 0,
                 "max_num_seqs": 128,
                 "max_num_batched_tokens": 2048,
-                "block_size": 128,
-                # 128 requests of 1,024 tokens, 8 blocks each, and one block for vLLM: 1,025 x 128 tokens of 23,040
+                "block_size": 32,
+                # 128 requests of 1,024 tokens, 32 blocks each, and one block for vLLM: 4,097 x 32 tokens of 23,040
                 # bytes.
-                "kv_cache_bytes": 3_022_848_000,
-                "kv_cache_tokens": 131_200,
+                "kv_cache_bytes": 3_020_636_160,
+                "kv_cache_tokens": 131_104,
                 "full_length_requests": 16,
             },
             id="the demo on a laptop takes no more KV cache than it uses",
@@ -303,7 +303,7 @@ def test_kv_cache_in_whole_blocks() -> None:
             SIX,
             declared(cpu_memory=14 * GIB),
             {},
-            "which needs 6.9 GiB; or 3.0 GiB more free memory.",
+            "which needs 6.9 GiB; or 2.9 GiB more free memory.",
             id="6B on a small CPU",
         ),
         pytest.param(

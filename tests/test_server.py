@@ -14,7 +14,8 @@ from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.engine
 
-CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+# Its words are far from a tie: between bare "What is the capital of France?"'s first two words rounding decides.
+CAPITAL = [{"role": "user", "content": "Complete the sentence: The capital of France is"}]
 PROMPTS = [
     "What is a bond?", "Explain inflation in one sentence.", "What does a central bank do?",
     "Write a haiku about the sea.",
@@ -68,15 +69,17 @@ def test_n(client: openai.OpenAI, model: str) -> None:
 
 
 def test_stop(client: openai.OpenAI, model: str) -> None:
-    answer = client.chat.completions.create(model=model, messages=CAPITAL, temperature=0, stop=["Paris"])
+    answer = client.chat.completions.create(model=model, messages=CAPITAL, temperature=0, max_tokens=16, stop=["Paris"])
     assert "Paris" not in answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "stop"
 
 
 def test_the_same_seed_gives_the_same_answer(client: openai.OpenAI, model: str) -> None:
-    ask = {"model": model, "messages": CAPITAL, "temperature": 1.0, "max_tokens": 16}
-    first, second, other = (
-        client.chat.completions.create(**ask, seed=seed).choices[0].message.content for seed in (11, 11, 12)
+    poem = [{"role": "user", "content": "Write a haiku about the sea."}]
+    ask = {"model": model, "messages": poem, "temperature": 1.0, "max_tokens": 16}
+    # The first request computes the whole prompt, later ones find its first block in the cache: sums in another order.
+    _, first, second, other = (
+        client.chat.completions.create(**ask, seed=seed).choices[0].message.content for seed in (11, 11, 11, 12)
     )
     assert first == second != other
 

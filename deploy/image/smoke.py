@@ -156,7 +156,7 @@ def check(folder: Path) -> None:
         wait_ready(process, log)
         print(f"ready after {time.monotonic() - started:.0f} s")
         model = ask("/v1/models")["data"][0]["id"]
-        question = [{"role": "user", "content": "What is the capital of France?"}]
+        question = [{"role": "user", "content": "Complete the sentence: The capital of France is"}]
         answer = ask("/v1/chat/completions", {"model": model, "messages": question, "max_tokens": 16, "temperature": 0})
         print(model, "says:", answer["choices"][0]["message"]["content"])
         assert "Paris" in answer["choices"][0]["message"]["content"]

@@ -154,7 +154,7 @@ for prompt in asked["prompts"]:
     answers.append(tokenizer.decode(made[0, len(prompt):], skip_special_tokens=True))
 print(json.dumps({"tokens": tokens, "chat": chat, "answers": answers}))
 """
-MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
+MESSAGES = [{"role": "user", "content": "Complete the sentence: The capital of France is"}]
 TEXTS = [
     "What is a bond's yield?",
     "股票和债券有什么区别?",
