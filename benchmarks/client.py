@@ -5,7 +5,7 @@ One process, one event loop, no torch. All times are `perf_counter_ns`.
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 
@@ -72,7 +72,8 @@ async def perform(session: aiohttp.ClientSession, server: Server, exchange: Exch
     """Send one call and record its answer. Never raises for what the network or the server does.
 
     Servers may close a connection that they kept open at any time (RFC 9112, 9.5), and aiohttp does not say whether one
-    was new: as SDKs do, a call is sent once more, and counted. Its time goes on from when it was sent first.
+    was new: as SDKs do, a call is sent once more, and counted, over a new connection, for other kept ones may be closed
+    too. Its time goes on from when it was sent first.
     """
     exchange.sent = perf_counter_ns()
     try:
@@ -82,10 +83,18 @@ async def perform(session: aiohttp.ClientSession, server: Server, exchange: Exch
             if exchange.status or isinstance(error, aiohttp.ClientConnectorError):
                 raise
             exchange.reconnects += 1
-            await exchanged(session, server, exchange)
+            async with new_session(session.headers) as another:
+                await exchanged(another, server, exchange)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         exchange.error = f"{type(error).__name__}: {error}"
     exchange.end = perf_counter_ns()
+
+
+def new_session(headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    """A client with connections of its own."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    return aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout)
 
 
 async def exchanged(session: aiohttp.ClientSession, server: Server, exchange: Exchange) -> None:
@@ -143,9 +152,7 @@ async def record(
     With `scrape`, the server's metrics are read meanwhile.
     """
     headers = {"Content-Type": "application/json", **server.headers}
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
+    async with new_session(headers) as session:
         async with Scraper(session, server.url, wanted=scrape) as scraper:
             gc.collect()
             gc.disable()
