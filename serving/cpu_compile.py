@@ -30,7 +30,7 @@ VLLM_OPTIONS = {
 INDUCTOR_OPTIONS = {
     **VLLM_OPTIONS,
     "cpp_wrapper": True,
-    # The caller is long and runs once a step: optimized like the functions themselves it took 20 s more to compile.
+    # The caller is long and runs once a step: optimized like the functions it took over 20 s more to compile.
     "cpp_wrapper_build_separate": True,
     # They would be compiled into /tmp, for one use.
     "cpp_cache_precompile_headers": False,

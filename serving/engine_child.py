@@ -7,14 +7,11 @@ import ctypes
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from multiprocessing import util
 
 # prctl(2): the signal to get when the parent dies.
 PR_SET_PDEATHSIG = 1
-# What a worker may take to end after SIGTERM: as long as vLLM's own executor gives it.
-END_SECONDS = 4.0
 
 
 def in_every_child(redirect_output: Callable[[], None]) -> None:
@@ -41,18 +38,14 @@ def end_children_at_exit() -> None:
 
     When an engine core fails to start, multiprocessing asks the worker to end, once, and waits for it without limit. A
     worker may miss that: vLLM's handler of SIGTERM raises SystemExit, which is lost where it interrupts a destructor
-    (seen after a failed compilation: the launcher waited for half an hour).
+    (seen after a failed compilation: the launcher would have waited until its start_timeout).
     """
     util.Finalize(None, end_children, exitpriority=0)
 
 
 def end_children() -> None:
-    """Ask each child to end, and kill those that are still there after END_SECONDS."""
-    children = multiprocessing.active_children()
-    for child in children:
-        child.terminate()
-    deadline = time.monotonic() + END_SECONDS
-    for child in children:
-        child.join(max(0.0, deadline - time.monotonic()))
-        if child.is_alive():
-            child.kill()
+    """Ask each child to end, and kill those that do not within five seconds, as vLLM does elsewhere."""
+    if children := multiprocessing.active_children():
+        from vllm.v1.utils import shutdown
+
+        shutdown(children)

@@ -130,11 +130,15 @@ def test_a_family_checkpoint_gets_the_renderer_and_its_settings(
         ("VLLM_ALLOW_INSECURE_SERIALIZATION", "0"),
         ("HF_HUB_OFFLINE", "1"),
         ("KMP_BLOCKTIME", "1"),
-        ("VLLM_USE_LAYERNAME", "0"),
     ],
 )
 def test_the_environment_is_hardened_and_tuned(demo_run: dict[str, Any], name: str, value: str) -> None:
     assert demo_run["env"][name] == value
+
+
+def test_compiled_code_gets_the_names_of_layers_as_text(demo_run: dict[str, Any]) -> None:
+    compiled = "--compilation-config" in demo_run["args"]
+    assert demo_run["env"].get("VLLM_USE_LAYERNAME") == ("0" if compiled else None)
 
 
 def test_the_guard_gets_its_settings_through_the_environment() -> None:

@@ -14,7 +14,7 @@ from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.engine
 
-# Its words are far from a tie: between bare "What is the capital of France?"'s first two words rounding decides.
+# No word of the answer is near a tie. The first after "What is the capital of France?" is: rounding decides there.
 CAPITAL = [{"role": "user", "content": "Complete the sentence: The capital of France is"}]
 PROMPTS = [
     "What is a bond?", "Explain inflation in one sentence.", "What does a central bank do?",
